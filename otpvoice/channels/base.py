@@ -1,0 +1,166 @@
+"""What a channel is: one provider, one medium, one class.
+
+A channel that speaks HTTP subclasses :class:`HttpChannel` and writes one method, :meth:`HttpChannel.exchange`: a
+generator that yields requests, receives responses, and returns a :class:`Receipt` or raises a
+:class:`~otpvoice.errors.DeliveryError`. It is tested with ``next()`` and ``send()``, no sockets. A channel that
+speaks anything else writes :meth:`Channel.deliver`.
+
+To be found by name, a class is listed in the entry-point group ``otpvoice.channels``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Self, TypeAlias, TypeVar
+
+import httpx
+
+from otpvoice.errors import ContentRejected, DeliveryError, InvalidRequest
+from otpvoice.flow import Exchange, Flow
+from otpvoice.types import Capabilities, Code, Medium, Recipient, Text
+
+T = TypeVar("T")
+
+HttpDialogue: TypeAlias = Generator[httpx.Request, httpx.Response, T]
+"""Yields requests, receives responses: what an HTTP channel's methods are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One code on its way to one person. Its ``repr`` shows neither the code, the text nor the number."""
+
+    delivery_id: str
+    """Given to the provider to echo, so that an unknown outcome can be looked up."""
+    challenge_id: str
+    purpose: str
+    recipient: Recipient
+    code: Code
+    text: Text
+    """What is spoken or written, complete."""
+    title: str = ""
+    """E-mail: the subject line. It never holds the code."""
+    locale: str
+    """BCP-47 tag of the text."""
+    language: str | None = None
+    """The provider's own code for that language, from :attr:`Capabilities.languages`."""
+    repeats: int = 1
+    """How many times the provider is to play the text."""
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The provider's acceptance. Accepted is not delivered."""
+
+    reference: str | None = None
+    """The provider's id of the message, as text: some are larger than 64 bits."""
+    delivered: bool = False
+    """True only where handing over is delivery (a console, a test's memory)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of ``otpvoice doctor`` about a channel."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+class Channel(ABC):
+    """One medium through one provider. Instances hold settings only: they are shared by threads and tasks."""
+
+    provider: ClassVar[str]
+    """The provider's name, lower case: ``itnio``."""
+    medium: Medium
+    """Set on the class, or on the instance where one class serves several."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """What routes call it: ``voice``."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this channel can carry."""
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, name: str, settings: Mapping[str, object]) -> Self:
+        """Build it from a table of the configuration file.
+
+        Raises :class:`~otpvoice.errors.ConfigurationError` naming every missing, unknown or wrong key.
+        """
+
+    @abstractmethod
+    def deliver(self, message: Message) -> Flow[Receipt]:
+        """Hand the message to the provider. Raises :class:`~otpvoice.errors.DeliveryError`."""
+
+    def probe(self) -> Flow[Sequence[Finding]]:
+        """Ask the provider, at no cost, whether the settings work: credentials, clock, balance."""
+        return ()
+        yield  # An empty flow: most channels have nothing to ask.
+
+    def check(self, message: Message) -> None:
+        """Raise :class:`~otpvoice.errors.ContentRejected` for what :attr:`capabilities` cannot carry.
+
+        Called before anything is sent, so that nothing is dropped or cut silently.
+        """
+        if (message.recipient.kind == "email") != (self.medium is Medium.EMAIL):
+            raise InvalidRequest(f"channel {self.name!r} ({self.medium}) cannot reach {message.recipient.hint}")
+        limit = self.capabilities.text_limit(message.language)
+        if limit is not None and len(message.text) > limit:
+            raise ContentRejected(
+                f"the text has {len(message.text)} characters, {self.provider} takes {limit}",
+                provider=self.provider,
+            )
+        languages = self.capabilities.languages
+        if languages is not None and message.language not in languages.values():
+            raise ContentRejected(
+                f"{self.provider} does not speak {message.language or message.locale!r}", provider=self.provider
+            )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+class HttpChannel(Channel):
+    """A channel whose provider is asked over HTTP."""
+
+    @abstractmethod
+    def exchange(self, message: Message) -> HttpDialogue[Receipt]:
+        """Yield the requests that hand the message over, receive the responses, return the receipt.
+
+        The runner raises :class:`~otpvoice.errors.ProviderUnavailable` at the ``yield`` when a request cannot have
+        left, and :class:`~otpvoice.errors.OutcomeUnknown` when it may have.
+        """
+
+    def deliver(self, message: Message) -> Flow[Receipt]:
+        """Drive :meth:`exchange`."""
+        try:
+            return (yield from dialogue(self.exchange(message)))
+        except DeliveryError as error:
+            error.provider = error.provider or self.provider  # A runner does not know whom it speaks to.
+            raise
+
+
+def dialogue(requests: HttpDialogue[T]) -> Flow[T]:
+    """Turn a generator of requests into a flow of :class:`~otpvoice.flow.Exchange` steps."""
+    try:
+        request = next(requests)
+        while True:
+            try:
+                response: httpx.Response = yield Exchange(request)
+            except Exception as error:  # The channel may know better than its caller what an error means.
+                request = requests.throw(error)
+            else:
+                request = requests.send(response)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    finally:
+        requests.close()  # Abandoned with the flow, not whenever it is collected.

@@ -1,0 +1,143 @@
+"""What every flow is given: keys, policies and channels; and the shapes that flows share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from otpvoice import recipients
+from otpvoice.channels.base import Channel
+from otpvoice.errors import ConfigurationError, UnknownChannel, UnknownPurpose
+from otpvoice.keys import Keyring
+from otpvoice.policy import Policy
+from otpvoice.speech.wordings import Wordings
+from otpvoice.store.challenges import ChallengeRow
+from otpvoice.store.deliveries import DeliveryRow
+from otpvoice.types import Binding, Challenge, ChallengeState, Recipient
+
+TOTP = "totp"
+"""The route step that asks for an authenticator-app code: nothing is sent, so it is no channel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One tenant's view of the installation."""
+
+    keyring: Keyring
+    policies: Mapping[str, Policy]
+    channels: Mapping[str, Channel]
+    tenant: str = "default"
+    brand: str = ""
+    """Who the text says it comes from."""
+    default_locale: str = "en"
+    wordings: Wordings | None = None
+    sms_host: str | None = None
+    sms_app_hash: str | None = None
+    lease: timedelta = timedelta(seconds=60)
+    """How long one sending may take before another process may look after it."""
+    randbelow: Callable[[int], int] = field(default=secrets.randbelow, repr=False)
+
+    def __post_init__(self) -> None:
+        for purpose, policy in self.policies.items():
+            unknown = [name for name in policy.route.channels if name not in self.channels and name != TOTP]
+            if unknown:
+                raise ConfigurationError(
+                    f"purpose {purpose!r} routes through {', '.join(map(repr, unknown))}, which no channel is named; "
+                    f"configured are: {', '.join(sorted(self.channels)) or 'none'}"
+                )
+
+    def policy(self, purpose: str) -> Policy:
+        """The policy of a purpose. Raises :class:`~otpvoice.errors.UnknownPurpose`."""
+        policy = self.policies.get(purpose) if isinstance(purpose, str) else None
+        if policy is None:
+            raise UnknownPurpose(
+                f"purpose {str(purpose)[:40]!r} is not configured; known are: {', '.join(sorted(self.policies))}"
+            )
+        return policy
+
+    def channel(self, name: str) -> Channel:
+        """A channel by name. Raises :class:`~otpvoice.errors.UnknownChannel`."""
+        channel = self.channels.get(name)
+        if channel is None:
+            raise UnknownChannel(
+                f"no channel is named {str(name)[:40]!r}; configured are: {', '.join(sorted(self.channels)) or 'none'}"
+            )
+        return channel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Private:
+    """What a challenge must know again to send, and nobody may read in the database."""
+
+    recipient: Recipient | None
+    subject: str | None
+    binding: Binding | None
+    locale: str | None
+
+    def seal(self, keyring: Keyring, challenge_id: str) -> bytes:
+        """Encrypted for this challenge only."""
+        members: dict[str, Any] = {
+            "recipient": None if self.recipient is None else str(self.recipient.address),
+            "subject": self.subject,
+            "binding": None if self.binding is None else self.binding.as_dict(),
+            "locale": self.locale,
+        }
+        return keyring.seal(json.dumps(members).encode(), context=f"challenge:{challenge_id}")
+
+    @classmethod
+    def unseal(cls, keyring: Keyring, row: ChallengeRow) -> Self:
+        """The reverse. Raises :class:`~otpvoice.errors.ConfigurationError` when the key is gone or the row changed."""
+        if row.sealed is None:
+            raise ConfigurationError("the challenge's recipient was erased")
+        members = json.loads(keyring.unseal(row.sealed, context=f"challenge:{row.id}"))
+        return cls(
+            recipient=None if members["recipient"] is None else recipients.parse(members["recipient"]),
+            subject=members["subject"],
+            binding=None if members["binding"] is None else Binding.from_dict(members["binding"]),
+            locale=members["locale"],
+        )
+
+
+def new_id(prefix: str) -> str:
+    """An id with 128 random bits, as 32 hexadecimal digits: ``ch_…`` a challenge, ``dl_…`` a delivery."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+def digest(binding: Binding | None) -> bytes | None:
+    """A binding as the tag takes it: equal for equal members, whatever their order."""
+    if binding is None:
+        return None
+    return hashlib.sha256(json.dumps(binding.as_dict(), sort_keys=True).encode()).digest()
+
+
+def next_step(row: ChallengeRow) -> int:
+    """The place in the route that the next send takes: the following one, or the last one again."""
+    return min(row.step + 1, len(row.policy.route.steps) - 1)
+
+
+def view(row: ChallengeRow, delivery: DeliveryRow | None, now: datetime) -> Challenge:
+    """A challenge as its holder may see it."""
+    state = row.state_at(now)
+    is_open = state is ChallengeState.PENDING
+    sends_left = row.policy.max_sends - row.sends if is_open else 0
+    resendable = sends_left > 0 and row.resend_at < row.expires_at
+    following = row.policy.route.channels[next_step(row)]
+    return Challenge(
+        id=row.id,
+        purpose=row.purpose,
+        recipient=row.hint,
+        state=state,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        attempts_left=row.attempts_left if is_open else 0,
+        sends_left=sends_left,
+        resend_at=max(row.resend_at, row.created_at) if resendable else None,
+        next_step=following if resendable and following != TOTP else None,
+        delivery=None if delivery is None else delivery.view(),
+        closed_at=row.closed_at,
+    )

@@ -1,0 +1,383 @@
+"""Issuing: open a challenge and send its first code; send another; cancel; look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from otpvoice import codes, inputs, lockout, recipients
+from otpvoice.context import TOTP, Context, Private, new_id, next_step, view
+from otpvoice.delivery import Job, Outcome, claimed, perform
+from otpvoice.errors import (
+    ChallengeClosed,
+    InvalidRequest,
+    LockedOut,
+    OTPVoiceError,
+    OutcomeUnknown,
+    RateLimited,
+    RecipientDenied,
+    UnknownChannel,
+    UnknownFactor,
+)
+from otpvoice.flow import Flow, take_seat, transact, undo
+from otpvoice.guard import classes, limits
+from otpvoice.policy import Policy
+from otpvoice.store import challenges, counters, deliveries, events, factors, ledgers
+from otpvoice.store.challenges import ChallengeRow
+from otpvoice.store.counters import Limit
+from otpvoice.store.events import Event
+from otpvoice.store.factors import FactorRow
+from otpvoice.store.ledgers import LedgerRow
+from otpvoice.types import Binding, Challenge, ChallengeState, Medium
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """A checked request for a new challenge."""
+
+    purpose: str
+    policy: Policy
+    private: Private
+    channel: str | None
+    recipient_keys: tuple[str, ...]
+    subject_keys: tuple[str, ...]
+    client_keys: tuple[str, ...]
+
+    @property
+    def owners(self) -> Sequence[tuple[str, ...]]:
+        """Whose ledgers count: the recipient's and the subject's, so that neither gives the other a fresh budget."""
+        return [keys for keys in (self.recipient_keys, self.subject_keys) if keys]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A challenge in which a send was reserved, and the delivery to perform; None: nothing is sent."""
+
+    challenge: ChallengeRow
+    job: Job | None
+    at: datetime
+
+
+def issue(
+    ctx: Context,
+    recipient: str | None,
+    *,
+    purpose: str,
+    subject: str | None = None,
+    channel: str | None = None,
+    locale: str | None = None,
+    binding: Binding | Mapping[str, str] | None = None,
+    client: str | None = None,
+) -> Flow[Challenge]:
+    """Open a challenge and send its first code. See :meth:`otpvoice.OTPService.issue_code`."""
+    wish = _wish(ctx, recipient, purpose, subject, channel, locale, binding, client)
+    if wish.private.recipient is not None:
+        try:
+            classes.check(wish.policy, wish.private.recipient)
+        except RecipientDenied as denied:
+            yield from _refused(ctx, denied, hint=wish.private.recipient.hint)
+            raise
+    # The place in the hashing queue comes first: a busy process refuses before it has charged anything.
+    seat = yield from take_seat()
+    try:
+        opened: _Opened | OTPVoiceError = yield from transact(partial(_open, ctx=ctx, wish=wish))
+        if isinstance(opened, OTPVoiceError):
+            yield from _refused(ctx, opened, hint=getattr(wish.private.recipient, "hint", None))
+            raise opened
+        if opened.job is None:
+            return view(opened.challenge, None, opened.at)
+        return _answer(opened.challenge, (yield from perform(ctx, opened.job, seat)))
+    finally:
+        seat.release()
+
+
+def resend(ctx: Context, challenge_id: str, *, channel: str | None = None) -> Flow[Challenge]:
+    """Send a fresh code by the route's next step. See :meth:`otpvoice.OTPService.resend_code`."""
+    known = inputs.challenge_id(challenge_id)
+    if known is None:
+        raise ChallengeClosed
+    seat = yield from take_seat()
+    try:
+        again: _Opened | OTPVoiceError = yield from transact(
+            partial(_reserve_resend, ctx=ctx, challenge_id=known, channel=channel)
+        )
+        if isinstance(again, OTPVoiceError):
+            yield from _refused(ctx, again, challenge_id=known)
+            raise again
+        assert again.job is not None
+        return _answer(again.challenge, (yield from perform(ctx, again.job, seat)))
+    finally:
+        seat.release()
+
+
+def cancel(ctx: Context, challenge_id: str) -> Flow[Challenge]:
+    """Close a challenge for good. See :meth:`otpvoice.OTPService.cancel`."""
+
+    def close(connection: Connection, now: datetime) -> Challenge | None:
+        if known is None or not challenges.cancel(connection, ctx.tenant, known, now):
+            return None
+        events.record(connection, now, Event(kind="challenge.cancelled", tenant=ctx.tenant, challenge_id=known))
+        return _look(connection, now, ctx=ctx, challenge_id=known)
+
+    known = inputs.challenge_id(challenge_id)
+    closed = yield from transact(close)
+    if closed is None:
+        raise ChallengeClosed
+    return closed
+
+
+def get(ctx: Context, challenge_id: str) -> Flow[Challenge]:
+    """Look at a challenge. See :meth:`otpvoice.OTPService.get`."""
+    known = inputs.challenge_id(challenge_id)
+    found = None
+    if known is not None:
+        found = yield from transact(partial(_look, ctx=ctx, challenge_id=known))
+    if found is None:
+        raise ChallengeClosed
+    return found
+
+
+def story(ctx: Context, challenge_id: str) -> Flow[Sequence[Event]]:
+    """A challenge's events. See :meth:`otpvoice.OTPService.events`."""
+    known = inputs.challenge_id(challenge_id)
+    if known is None:
+        return []
+    return (
+        yield from transact(lambda connection, _now: events.of_challenge(connection, ctx.tenant, known), single=True)
+    )
+
+
+def _wish(
+    ctx: Context,
+    recipient: str | None,
+    purpose: str,
+    subject: str | None,
+    channel: str | None,
+    locale: str | None,
+    binding: Binding | Mapping[str, str] | None,
+    client: str | None,
+) -> _Wish:
+    policy = ctx.policy(purpose)
+    target = None if recipient is None else recipients.parse(recipient)
+    private = Private(
+        recipient=target,
+        subject=inputs.subject(subject),
+        binding=inputs.binding(binding),
+        locale=inputs.locale(locale),
+    )
+    if channel is not None and channel not in policy.route.channels:
+        raise UnknownChannel(
+            f"purpose {purpose!r} does not route through {str(channel)[:40]!r}, "
+            f"only through {', '.join(policy.route.channels)}"
+        )
+    if target is None and private.subject is None:
+        raise InvalidRequest("give a recipient, or a subject that has an authenticator app")
+    asking = inputs.client(client)
+    index = ctx.keyring.index
+    return _Wish(
+        purpose=purpose,
+        policy=policy,
+        private=private,
+        channel=channel,
+        recipient_keys=() if target is None else index("recipient", recipients.index_form(target)),
+        subject_keys=() if private.subject is None else index("subject", f"{ctx.tenant}:{private.subject}"),
+        client_keys=() if asking is None else index("client", f"{ctx.tenant}:{limits.network(asking)}"),
+    )
+
+
+def _open(connection: Connection, now: datetime, *, ctx: Context, wish: _Wish) -> _Opened | OTPVoiceError:
+    """Everything that opening charges, and the challenge: one transaction, all or nothing."""
+    held = ledgers.hold(connection, tenant=ctx.tenant, purpose=wish.purpose, owners=wish.owners, now=now)
+    locked = _locked(held, wish.policy, now)
+    if locked is not None:
+        return undo(locked)
+    factor = factors.confirmed(connection, ctx.tenant, wish.subject_keys) if wish.subject_keys else None
+    step = _pick(ctx, wish.policy, wish.private, factor, first=0, channel=wish.channel)
+    if isinstance(step, OTPVoiceError):
+        return undo(step)
+    if wish.policy.route.channels[step] != TOTP:
+        factor = None
+    sending = limits.of_send(wish.policy, wish.recipient_keys) if factor is None else ()
+    # The counters come before the look at what is live: their rows are held until the commit, and so serialise
+    # all who open challenges for this recipient.
+    refused = _charge(connection, [*sending, *limits.of_client(wish.policy, wish.client_keys)], now)
+    live, earliest = challenges.live(
+        connection, ctx.tenant, recipient_keys=wish.recipient_keys, subject_keys=wish.subject_keys, now=now
+    )
+    if refused is None and live >= wish.policy.max_live and earliest is not None:
+        refused = RateLimited(f"{wish.policy.max_live} open challenges for this recipient", retry_after=earliest - now)
+    if refused is not None:
+        return undo(refused)
+    row = _row(ctx, wish, held, step=step, factor=factor, now=now)
+    challenges.add(connection, row)
+    events.record(
+        connection,
+        now,
+        Event(
+            kind="challenge.opened",
+            tenant=ctx.tenant,
+            challenge_id=row.id,
+            data={"purpose": wish.purpose, "step": step, "channel": wish.policy.route.channels[step]},
+        ),
+    )
+    job = None if factor is not None else _queue(connection, ctx, row, wish.private, held, now)
+    return _Opened(challenge=row, job=job, at=now)
+
+
+def _row(
+    ctx: Context, wish: _Wish, held: Sequence[LedgerRow], *, step: int, factor: FactorRow | None, now: datetime
+) -> ChallengeRow:
+    challenge_id = new_id("ch")
+    by_owner = iter(held)
+    return ChallengeRow(
+        id=challenge_id,
+        tenant=ctx.tenant,
+        purpose=wish.purpose,
+        state=ChallengeState.PENDING,
+        created_at=now,
+        expires_at=now + wish.policy.ttl,
+        closed_at=None,
+        attempts=0,
+        charged=0,
+        sends=1 if factor is None else 0,
+        resend_at=now if factor is not None else now + wish.policy.cooldown_after(1),
+        step=step,
+        policy=wish.policy,
+        kid=ctx.keyring.kid,
+        salt=codes.new_salt(),
+        recipient_key=wish.recipient_keys[0] if wish.recipient_keys else None,
+        recipient_ledger=next(by_owner).id if wish.recipient_keys else None,
+        hint=None if wish.private.recipient is None else wish.private.recipient.hint,
+        subject_key=wish.subject_keys[0] if wish.subject_keys else None,
+        subject_ledger=next(by_owner).id if wish.subject_keys else None,
+        sealed=wish.private.seal(ctx.keyring, challenge_id),
+        factor_id=None if factor is None else factor.id,
+        used_delivery=None,
+    )
+
+
+def _reserve_resend(
+    connection: Connection, now: datetime, *, ctx: Context, challenge_id: str, channel: str | None
+) -> _Opened | OTPVoiceError:
+    """Everything that a further send charges, on a held challenge."""
+    found = challenges.hold(connection, ctx.tenant, challenge_id)
+    if found is None:
+        return undo(ChallengeClosed())
+    row, held = found
+    state = row.state_at(now)
+    if state is not ChallengeState.PENDING:
+        return undo(ChallengeClosed(state.value))
+    locked = _locked(held, row.policy, now)
+    if locked is not None:
+        return undo(locked)
+    if row.sends >= row.policy.max_sends:
+        return undo(RateLimited(f"{row.policy.max_sends} sends a challenge", retry_after=row.expires_at - now))
+    if row.resend_at > now:
+        return undo(RateLimited("a code was sent a moment ago", retry_after=row.resend_at - now))
+    private = Private.unseal(ctx.keyring, row)
+    step = _pick(ctx, row.policy, private, None, first=next_step(row), channel=channel)
+    if isinstance(step, OTPVoiceError):
+        return undo(step)
+    refused = _charge(connection, limits.of_send(row.policy, _recipient_keys(ctx, private)), now)
+    if refused is not None:
+        return undo(refused)
+    resend_at = now + row.policy.cooldown_after(row.sends + 1)
+    challenges.note_send(connection, row.id, step=step, resend_at=resend_at)
+    row = replace(row, sends=row.sends + 1, step=step, resend_at=resend_at)
+    return _Opened(challenge=row, job=_queue(connection, ctx, row, private, held, now), at=now)
+
+
+def _queue(
+    connection: Connection,
+    ctx: Context,
+    row: ChallengeRow,
+    private: Private,
+    held: Sequence[LedgerRow],
+    now: datetime,
+) -> Job:
+    """Store the delivery of a challenge's current step, claimed by its maker."""
+    channel = ctx.channel(row.policy.route.channels[row.step])
+    length = max(lockout.code_length(item.ledger, row.policy, now) for item in held)
+    delivery = claimed(ctx, channel, row.id, step=row.step, code_length=length, now=now)
+    deliveries.add(connection, delivery)
+    return Job(delivery=delivery, challenge=row, private=private)
+
+
+def _pick(
+    ctx: Context,
+    policy: Policy,
+    private: Private,
+    factor: FactorRow | None,
+    *,
+    first: int,
+    channel: str | None,
+) -> int | OTPVoiceError:
+    """The step to take: the asked channel's, else the first from ``first`` on that can reach this person."""
+    names = policy.route.channels
+    if channel is not None and channel not in names:
+        return UnknownChannel(f"this challenge does not route through {str(channel)[:40]!r}, only {', '.join(names)}")
+    wanted = [names.index(channel)] if channel is not None else range(first, len(names))
+    for step in wanted:
+        if names[step] == TOTP:
+            if factor is not None:
+                return step
+        elif private.recipient is not None and _reaches(ctx, names[step], private.recipient.kind):
+            return step
+    if channel == TOTP:
+        return UnknownFactor("this subject has no confirmed authenticator app, or the challenge is open already")
+    return InvalidRequest(f"none of {', '.join(names[step] for step in wanted)} can reach this recipient")
+
+
+def _reaches(ctx: Context, name: str, kind: str) -> bool:
+    return (ctx.channel(name).medium is Medium.EMAIL) == (kind == "email")
+
+
+def _locked(held: Sequence[LedgerRow], policy: Policy, now: datetime) -> LockedOut | None:
+    waits = [wait for item in held if (wait := lockout.retry_after(item.ledger, policy, now)) is not None]
+    return LockedOut(retry_after=max(waits)) if waits else None
+
+
+def _charge(connection: Connection, charged: Sequence[Limit], now: datetime) -> RateLimited | None:
+    reached = counters.charge(connection, charged, now)
+    return None if reached is None else RateLimited(reached.limit.name, retry_after=reached.ends_at - now)
+
+
+def _recipient_keys(ctx: Context, private: Private) -> tuple[str, ...]:
+    if private.recipient is None:
+        return ()
+    return ctx.keyring.index("recipient", recipients.index_form(private.recipient))
+
+
+def _answer(row: ChallengeRow, outcome: Outcome) -> Challenge:
+    """The challenge, or the provider's refusal. An unknown outcome is no refusal: the call may be ringing."""
+    if outcome.delivery.state.value == "failed":
+        row = replace(row, resend_at=outcome.at)
+    challenge = view(row, outcome.delivery, outcome.at)
+    if outcome.error is not None:
+        outcome.error.challenge = challenge
+        if not isinstance(outcome.error, OutcomeUnknown):
+            raise outcome.error
+    return challenge
+
+
+def _look(connection: Connection, now: datetime, *, ctx: Context, challenge_id: str) -> Challenge | None:
+    row = challenges.by_id(connection, ctx.tenant, challenge_id)
+    if row is None:
+        return None
+    sent = deliveries.of_challenge(connection, challenge_id)
+    return view(row, sent[-1] if sent else None, now)
+
+
+def _refused(
+    ctx: Context, error: OTPVoiceError, *, hint: str | None = None, challenge_id: str | None = None
+) -> Flow[None]:
+    """Write down a refusal, after the transaction that was undone."""
+    data = {"error": type(error).__name__, "why": str(error), **({"recipient": hint} if hint else {})}
+    event = Event(kind="send.refused", tenant=ctx.tenant, challenge_id=challenge_id, data=data)
+    yield from transact(lambda connection, now: events.record(connection, now, event), single=True)

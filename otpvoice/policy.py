@@ -1,0 +1,196 @@
+"""Policies: the numbers that rule a purpose, and the profiles whose bounds a standard sets.
+
+A challenge is opened with a frozen copy of its policy, so that a change of configuration never moves the limits of
+what is already open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from typing import Any, Literal, Self, get_args
+
+from otpvoice.errors import ConfigurationError
+
+LateCodes = Literal["all", "newest"]
+Profile = Literal["default", "nist", "pci"]
+
+PROFILE_LIMITS: Mapping[str, Mapping[str, float]] = {
+    # NIST SP 800-63B-4: 3.1.3.2 (10 minutes, six digits), 3.2.2 (at most 100 failures, then disabled).
+    "nist": {"ttl": 600, "code_length": 6, "stop_after": 100, "max_attempts": 100},
+    # PCI DSS 4.0.1, 8.3.4: at most 10 attempts, then at least 30 minutes.
+    "pci": {"ttl": 600, "code_length": 6, "max_attempts": 10, "lock_after": 10, "lock_for": 1800},
+}
+"""What a profile refuses to be weakened beyond: upper bounds, but for ``code_length`` and ``lock_for``."""
+
+DENIED_CLASSES = frozenset(
+    {"premium_rate", "shared_cost", "uan", "pager", "voicemail", "personal_number", "satellite", "unknown"}
+)
+"""Number classes that cost the caller or reach no person (property P38)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteStep:
+    """One step of a route: the channel to send through."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """The ordered channels of a policy."""
+
+    steps: tuple[RouteStep, ...]
+
+    @classmethod
+    def of(cls, *channels: str) -> Self:
+        """A route that tries these channels in this order, going on when the one before did not work."""
+        return cls(steps=tuple(RouteStep(channel=name) for name in channels))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return tuple(step.channel for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What rules one purpose. Raises :class:`~otpvoice.errors.ConfigurationError` where it contradicts itself.
+
+    Spans are ``timedelta``; all defaults are those of ``reference/security-properties.md`` section 5.
+    """
+
+    route: Route = field(default_factory=lambda: Route.of("voice"))
+    """Empty in a configured policy means: the service's default route."""
+    ttl: timedelta = timedelta(minutes=5)
+    """How long a challenge takes attempts, from its opening: 30 s to 10 min (NIST SP 800-63B 3.1.3.2)."""
+    code_length: int = 6
+    """4 to 10 digits; fewer than 6 needs :attr:`short_code_reason`."""
+    short_code_reason: str = ""
+    """Why fewer than 6 digits are enough here. It is kept with the policy for whoever audits it."""
+    max_attempts: int = 5
+    """Attempts a challenge takes, 1 to 10 (RTS Art. 4(3)(b) says 5)."""
+    late_codes: LateCodes = "all"
+    """``all``: any code of the open challenge is accepted; ``newest``: only the last one sent."""
+    cooldowns: tuple[timedelta, ...] = tuple(timedelta(seconds=s) for s in (30, 60, 120, 300))
+    """How long after the 1st, 2nd, … send the next is allowed; the last one repeats."""
+    max_sends: int = 5
+    """Sends a challenge, the first included: 1 to 10."""
+    max_sends_per_day: int = 10
+    """Sends a recipient in 24 hours, over all purposes."""
+    max_live: int = 3
+    """Challenges of a recipient that are open at once."""
+    max_opens_per_client: int = 20
+    """Challenges an hour that one client may open, where the caller says which client asks."""
+    lock_after: int = 10
+    """Consecutive failures of a recipient and purpose that lock it (PCI DSS 8.3.4: at most 10)."""
+    lock_for: timedelta = timedelta(minutes=30)
+    """The first lock; each further one doubles it, up to :attr:`lock_cap`."""
+    lock_cap: timedelta = timedelta(hours=24)
+    longer_after: int = 50
+    """Unforgiven failures in a rolling year after which codes get :attr:`longer_length` digits."""
+    longer_length: int = 8
+    stop_after: int = 1050
+    """Unforgiven failures in a rolling year after which nothing is sent or accepted (profile ``nist``: 100)."""
+    denied_classes: frozenset[str] = DENIED_CLASSES
+    """libphonenumber classes that are never called, and ``satellite`` for +870, +878, +881 to +883 and +979."""
+    countries: frozenset[str] | None = None
+    """ISO 3166-1 alpha-2 codes that may be called; None: every country. An allow-list is the better choice."""
+    hash_profile: str = "owasp"
+    """A name of :data:`otpvoice.codes.HASH_PROFILES`."""
+    profile: Profile = "default"
+    """The standard whose bounds are enforced."""
+
+    def __post_init__(self) -> None:
+        problems = [*self._contradictions(), *self._beyond_profile()]
+        if problems:
+            raise ConfigurationError("the policy contradicts itself: " + "; ".join(problems))
+
+    def _contradictions(self) -> list[str]:
+        minute = timedelta(minutes=1)
+        checks = {
+            "route needs at least one step": bool(self.route.steps),
+            "route names a channel twice": len(set(self.route.channels)) == len(self.route.steps),
+            f"ttl is 30 s to 10 min, not {self.ttl}": minute / 2 <= self.ttl <= 10 * minute,
+            f"code_length is 4 to 10, not {self.code_length}": 4 <= self.code_length <= 10,
+            "fewer than 6 digits need short_code_reason": self.code_length >= 6 or bool(self.short_code_reason.strip()),
+            f"max_attempts is 1 to 10, not {self.max_attempts}": 1 <= self.max_attempts <= 10,
+            f"late_codes is 'all' or 'newest', not {self.late_codes!r}": self.late_codes in get_args(LateCodes),
+            f"max_sends is 1 to 10, not {self.max_sends}": 1 <= self.max_sends <= 10,
+            "max_sends_per_day is less than 1": self.max_sends_per_day >= 1,
+            "max_live is less than 1": self.max_live >= 1,
+            "max_opens_per_client is less than 1": self.max_opens_per_client >= 1,
+            "cooldowns are missing, negative or shrink": bool(self.cooldowns)
+            and min(self.cooldowns) >= timedelta(0)
+            and list(self.cooldowns) == sorted(self.cooldowns),
+            "lock_after is less than 1": self.lock_after >= 1,
+            "lock_for is not shorter than lock_cap": timedelta(0) < self.lock_for <= self.lock_cap,
+            "longer_length is shorter than code_length": self.code_length <= self.longer_length <= 10,
+            "longer_after is beyond stop_after": 1 <= self.longer_after <= self.stop_after,
+            f"profile is one of {', '.join(get_args(Profile))}, not {self.profile!r}": self.profile
+            in get_args(Profile),
+        }
+        return [problem for problem, holds in checks.items() if not holds]
+
+    def _beyond_profile(self) -> list[str]:
+        problems = []
+        for name, bound in PROFILE_LIMITS.get(self.profile, {}).items():
+            value = getattr(self, name)
+            number = value.total_seconds() if isinstance(value, timedelta) else value
+            at_least = name in {"code_length", "lock_for"}
+            if (number < bound) if at_least else (number > bound):
+                word = "at least" if at_least else "at most"
+                problems.append(f"profile {self.profile!r} demands {name} {word} {bound:g}, not {number:g}")
+        return problems
+
+    @classmethod
+    def nist(cls, **changes: Any) -> Self:
+        """NIST SP 800-63B-4: 10 minutes at most, and 100 failures in a year stop the recipient."""
+        return cls(**{"profile": "nist", "stop_after": 100, **changes})
+
+    @classmethod
+    def pci(cls, **changes: Any) -> Self:
+        """PCI DSS 4.0.1 8.3.4: 10 failures lock for 30 minutes or more."""
+        return cls(**{"profile": "pci", **changes})
+
+    def with_route(self, *channels: str) -> Self:
+        """The same policy over another route."""
+        return replace(self, route=Route.of(*channels))
+
+    def cooldown_after(self, sends: int) -> timedelta:
+        """How long after the ``sends``-th send (from 1) the next one is allowed."""
+        return self.cooldowns[min(max(sends, 1), len(self.cooldowns)) - 1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the store; :meth:`from_json` is the reverse."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """The policy that :meth:`to_json` wrote."""
+        values = dict(stored)
+        values["route"] = Route.of(*values["route"])
+        for name in ("ttl", "lock_for", "lock_cap"):
+            values[name] = timedelta(seconds=values[name])
+        values["cooldowns"] = tuple(timedelta(seconds=s) for s in values["cooldowns"])
+        values["denied_classes"] = frozenset(values["denied_classes"])
+        values["countries"] = None if values["countries"] is None else frozenset(values["countries"])
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Route):
+        return list(value.channels)
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def default_policies(route: Route) -> dict[str, Policy]:
+    """The purposes that exist without configuration."""
+    return {name: Policy(route=route) for name in ("login", "signup", "reset", "payment", "verify")}

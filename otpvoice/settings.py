@@ -1,0 +1,151 @@
+"""Settings: ``otpvoice.toml`` and the environment, read strictly.
+
+Every key of the file is also an environment variable: ``brand`` is ``OTPVOICE_BRAND``. The environment wins over
+the file. A secret that lives in a file of its own (a container's secret) is named by ``OTPVOICE_SECRET_FILE`` or
+``OTPVOICE_ITNIO_API_SECRET_FILE``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from otpvoice.errors import ConfigurationError
+
+CONFIG_FILE = "otpvoice.toml"
+DEFAULT_DATABASE = "sqlite:///otpvoice.db"
+PREFIX = "OTPVOICE_"
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+"""A list, or text with commas between."""
+Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)]
+Table = dict[str, Any]
+
+
+class Settings(BaseSettings):
+    """What an installation is told. Raises :class:`~otpvoice.errors.ConfigurationError` through :func:`read`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, validate_default=False)
+
+    database_url: str = DEFAULT_DATABASE
+    """``sqlite:///otpvoice.db`` (creates itself) or ``postgresql://user:password@host/name``."""
+    secret: Secrets = []
+    """Root secrets; the first writes, all read. Make one with ``otpvoice keys generate``."""
+    secret_file: Path | None = None
+    development: bool = False
+    """Makes a secret of its own and prints codes where no provider is configured. Never for production."""
+    brand: str = ""
+    """Who the spoken text says it comes from."""
+    default_locale: str = "en"
+    wordings: Path | None = None
+    """A directory with wordings of your own."""
+    countries: Words | None = None
+    """ISO 3166-1 alpha-2 codes that may be called; every country where it is not set."""
+    route: Words = []
+    """The default route: names of channels, in order."""
+    hash_profile: str | None = None
+    hash_permits: int | None = Field(default=None, ge=1, le=1024)
+    """Hashes at once; as many as CPUs where it is not set."""
+    hash_queue: int = Field(default=64, ge=0, le=100_000)
+    pool_size: int = Field(default=5, ge=1, le=200)
+    """Connections to PostgreSQL that one process holds."""
+    sms_host: str | None = None
+    """The site of the WebOTP last line of an SMS."""
+    sms_app_hash: str | None = None
+    """The Android SMS Retriever hash of your app."""
+
+    itnio_base_url: str | None = None
+    itnio_path_prefix: str | None = None
+    itnio_api_key: str | None = None
+    itnio_api_secret: SecretStr | None = None
+    itnio_api_secret_file: Path | None = None
+    itnio_app_id: str | None = None
+    itnio_display_num: str | None = None
+    itnio_loop_count: int | None = None
+    itnio_recall_count: int | None = None
+    itnio_recall_interval: int | None = None
+    itnio_max_duration: int | None = None
+    itnio_max_ringing_time: int | None = None
+    itnio_language_profile: str | None = None
+
+    policy: Table = {}
+    """Numbers for every purpose; ``[purposes.NAME]`` has the last word."""
+    purposes: dict[str, Table] = {}
+    channels: dict[str, Table] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file, whose content comes in as the initial values."""
+        return env_settings, init_settings
+
+    def itnio(self) -> dict[str, Any]:
+        """The ``itnio_…`` keys that are set, without their prefix."""
+        found = {
+            name.removeprefix("itnio_"): getattr(self, name)
+            for name in type(self).model_fields
+            if name.startswith("itnio_") and not name.endswith("_file")
+        }
+        if self.itnio_api_secret_file is not None:
+            found["api_secret"] = _content("itnio_api_secret_file", self.itnio_api_secret_file)
+        elif self.itnio_api_secret is not None:
+            found["api_secret"] = self.itnio_api_secret.get_secret_value()
+        return {key: value for key, value in found.items() if value is not None}
+
+    def root_secrets(self) -> list[str]:
+        """The root secrets, from the setting or its file; empty where none is set."""
+        if self.secret_file is not None:
+            return _split(_content("secret_file", self.secret_file).replace("\n", ","))  # type: ignore[no-any-return]
+        return [secret.get_secret_value() for secret in self.secret]
+
+
+def read(config_file: Path | str | None = None) -> Settings:
+    """The settings of this process.
+
+    ``config_file`` must exist where it is given; else ``OTPVOICE_CONFIG`` or an ``otpvoice.toml`` in the working
+    directory is read if there is one. Raises :class:`~otpvoice.errors.ConfigurationError` naming every wrong key.
+    """
+    named = config_file or os.environ.get(f"{PREFIX}CONFIG")
+    path = Path(named or CONFIG_FILE)
+    values: Mapping[str, Any] = {}
+    if named is not None or path.is_file():
+        try:
+            values = tomllib.loads(_content("configuration file", path))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        wrong = [f"{_key(item['loc'])}: {item['msg']}" for item in error.errors(include_input=False, include_url=False)]
+        raise ConfigurationError(f"the configuration is wrong: {'; '.join(wrong)}") from None
+    except SettingsError as error:
+        raise ConfigurationError(f"the configuration is wrong: {error}") from None
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    name = ".".join(str(part) for part in location)
+    return f"{name} ({PREFIX}{name.split('.')[0].upper()})"
+
+
+def _content(key: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{key}: {path} cannot be read: {type(error).__name__}") from None
