@@ -18,7 +18,7 @@ from otpvoice.codes import hash_profile
 from otpvoice.context import TOTP, Context
 from otpvoice.errors import ConfigurationError
 from otpvoice.keys import Keyring, generate_secret
-from otpvoice.policy import Policy, Route, default_policies
+from otpvoice.policy import Policy, Route, RouteStep, default_policies
 from otpvoice.runner import HashingPool
 from otpvoice.settings import DEFAULT_DATABASE, Settings
 from otpvoice.speech.overrides import load_wordings
@@ -43,6 +43,8 @@ class Assembly:
     context: Context
     store: Store
     hashing: HashingPool
+    worker: bool = False
+    """Whether the service has a worker inside."""
 
 
 def assemble(
@@ -61,6 +63,7 @@ def assemble(
     hash_permits: int | None = None,
     hash_queue: int = 64,
     pool_size: int = 5,
+    worker: bool = False,
 ) -> Assembly:
     """The parts of a service. Raises :class:`~otpvoice.errors.ConfigurationError` where they do not fit."""
     named: dict[str, Channel] = {}
@@ -86,13 +89,15 @@ def assemble(
             wordings=wordings,
             sms_host=sms_host,
             sms_app_hash=sms_app_hash,
+            deferred=worker,
         ),
         store=Store(database_url, clock=clock, pool_size=pool_size),
         hashing=HashingPool(permits=hash_permits, queue=hash_queue),
+        worker=worker,
     )
 
 
-def from_settings(settings: Settings, *, clock: Clock | None = None) -> Assembly:
+def from_settings(settings: Settings, *, clock: Clock | None = None, worker: bool | None = None) -> Assembly:
     """The parts of a service from its settings. Raises :class:`~otpvoice.errors.ConfigurationError`."""
     channels = build_channels(settings)
     return assemble(
@@ -109,6 +114,7 @@ def from_settings(settings: Settings, *, clock: Clock | None = None) -> Assembly
         hash_permits=settings.hash_permits,
         hash_queue=settings.hash_queue,
         pool_size=settings.pool_size,
+        worker=settings.worker if worker is None else worker,
     )
 
 
@@ -183,7 +189,7 @@ def _policy_value(kind: str, value: Any) -> Any:
     if kind.startswith("tuple"):
         return tuple(_span(item) for item in _list(value))
     if kind == "Route":
-        return Route.of(*(str(item) for item in _list(value)))
+        return Route(steps=tuple(_step(item) for item in _list(value)))
     if kind.startswith("frozenset"):
         upper = "None" in kind
         return frozenset(str(item).upper() if upper else str(item) for item in _list(value))
@@ -194,6 +200,28 @@ def _policy_value(kind: str, value: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError("must be text")
     return value
+
+
+def _step(value: Any) -> RouteStep:
+    """A step as the file writes it: a channel's name, or a table with its conditions and triggers."""
+    if isinstance(value, str):
+        return RouteStep(channel=value)
+    if not isinstance(value, dict) or "channel" not in value:
+        raise TypeError("has steps that are names of channels, or tables with a channel")
+    types = {field.name: str(field.type) for field in fields(RouteStep)}
+    unknown = sorted(set(value) - set(types))
+    if unknown:
+        raise ValueError(f"has a step with {', '.join(unknown)}; known: {', '.join(types)}")
+    read: dict[str, Any] = {}
+    for key, item in value.items():
+        if "timedelta" in types[key]:
+            read[key] = _span(item)
+        elif "frozenset" in types[key]:
+            words = [str(word) for word in _list(item)]
+            read[key] = frozenset(word.upper() if key.endswith("countries") else word for word in words)
+        else:
+            read[key] = str(item)
+    return RouteStep(**read)
 
 
 def _span(value: Any) -> timedelta:

@@ -6,9 +6,9 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
 
 from otpvoice import recipients
 from otpvoice.channels.base import Channel
@@ -16,9 +16,12 @@ from otpvoice.errors import ConfigurationError, UnknownChannel, UnknownPurpose
 from otpvoice.keys import Keyring
 from otpvoice.policy import Policy
 from otpvoice.speech.wordings import Wordings
+from otpvoice.store import wakeups
 from otpvoice.store.challenges import ChallengeRow
-from otpvoice.store.deliveries import DeliveryRow
-from otpvoice.types import Binding, Challenge, ChallengeState, Recipient
+from otpvoice.types import Binding, Recipient
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 TOTP = "totp"
 """The route step that asks for an authenticator-app code: nothing is sent, so it is no channel."""
@@ -40,6 +43,8 @@ class Context:
     sms_app_hash: str | None = None
     lease: timedelta = timedelta(seconds=60)
     """How long one sending may take before another process may look after it."""
+    deferred: bool = False
+    """Whether a worker sends: issuing only queues then, and answers alike and as fast whatever a provider does."""
     randbelow: Callable[[int], int] = field(default=secrets.randbelow, repr=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +73,14 @@ class Context:
                 f"no channel is named {str(name)[:40]!r}; configured are: {', '.join(sorted(self.channels)) or 'none'}"
             )
         return channel
+
+    def wake(self, connection: Connection) -> None:
+        """Tell workers that something is due, once the transaction has committed."""
+        wakeups.notify(connection)
+
+    def of(self, tenant: str) -> Self:
+        """The same installation seen by another tenant; its policies are those that challenges carry."""
+        return self if tenant == self.tenant else replace(self, tenant=tenant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,31 +126,3 @@ def digest(binding: Binding | None) -> bytes | None:
     if binding is None:
         return None
     return hashlib.sha256(json.dumps(binding.as_dict(), sort_keys=True).encode()).digest()
-
-
-def next_step(row: ChallengeRow) -> int:
-    """The place in the route that the next send takes: the following one, or the last one again."""
-    return min(row.step + 1, len(row.policy.route.steps) - 1)
-
-
-def view(row: ChallengeRow, delivery: DeliveryRow | None, now: datetime) -> Challenge:
-    """A challenge as its holder may see it."""
-    state = row.state_at(now)
-    is_open = state is ChallengeState.PENDING
-    sends_left = row.policy.max_sends - row.sends if is_open else 0
-    resendable = sends_left > 0 and row.resend_at < row.expires_at
-    following = row.policy.route.channels[next_step(row)]
-    return Challenge(
-        id=row.id,
-        purpose=row.purpose,
-        recipient=row.hint,
-        state=state,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        attempts_left=row.attempts_left if is_open else 0,
-        sends_left=sends_left,
-        resend_at=max(row.resend_at, row.created_at) if resendable else None,
-        next_step=following if resendable and following != TOTP else None,
-        delivery=None if delivery is None else delivery.view(),
-        closed_at=row.closed_at,
-    )

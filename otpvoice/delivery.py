@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otpvoice import codes
 from otpvoice.channels.base import Channel, Message, Receipt
-from otpvoice.context import Context, Private, digest, new_id
-from otpvoice.errors import ContentRejected, DeliveryError, InvalidRequest, OutcomeUnknown
-from otpvoice.flow import Flow, Seat, slow_hash, transact
+from otpvoice.context import Context, digest
+from otpvoice.errors import (
+    ContentRejected,
+    DeliveryError,
+    InvalidRequest,
+    NoBalance,
+    OutcomeUnknown,
+    ProviderMisconfigured,
+    RecipientRejected,
+)
+from otpvoice.flow import Flow, Seat, slow_hash, take_seat, transact
+from otpvoice.routing import Job, advance, following
 from otpvoice.speech.compose import compose
-from otpvoice.store import challenges, deliveries, events
+from otpvoice.store import breakers, challenges, deliveries, events
 from otpvoice.store.challenges import ChallengeRow
 from otpvoice.store.deliveries import DeliveryRow
 from otpvoice.store.events import Event
@@ -27,44 +35,52 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("otpvoice.delivery")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A claimed delivery and what is needed to perform it."""
-
-    delivery: DeliveryRow
-    challenge: ChallengeRow
-    private: Private
+MAX_TRIES = 4
+"""How often a worker tries one step whose provider is unavailable."""
+FIRST_WAIT = timedelta(seconds=1)
+LONGEST_WAIT = timedelta(seconds=20)
+RECONCILE_AFTER = timedelta(seconds=10)
+"""How long after an unknown outcome the provider is asked: its records are not instant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of a delivery, and when. ``error`` is what the provider said against it."""
 
+    challenge: ChallengeRow
     delivery: DeliveryRow
     error: DeliveryError | None
     at: datetime
 
 
-def claimed(
-    ctx: Context, channel: Channel, challenge_id: str, *, step: int, code_length: int, now: datetime
-) -> DeliveryRow:
-    """A new delivery that its maker performs at once: it is stored as a worker's claim would leave it."""
-    return DeliveryRow(
-        id=new_id("dl"),
-        challenge_id=challenge_id,
-        channel=channel.name,
-        provider=channel.provider,
-        medium=channel.medium,
-        step=step,
-        state=DeliveryState.SENDING,
-        code_length=code_length,
-        created_at=now,
-        due_at=now,
-        tries=1,
-        lease_owner=secrets.token_hex(8),
-        lease_until=now + ctx.lease,
-    )
+def send(ctx: Context, job: Job, seat: Seat) -> Flow[list[Outcome]]:
+    """Perform a delivery; while providers refuse, go on along the route at once. Returns every outcome, in order."""
+    outcomes = [(yield from perform(ctx, job, seat))]
+    while (cause := goes_on(outcomes[-1])) is not None:
+        following = yield from transact(
+            partial(advance, ctx=ctx, challenge_id=job.challenge.id, step=job.delivery.step, cause=cause)
+        )
+        if following is None:
+            break
+        if ctx.deferred:
+            # It is queued for any worker, this one included: none of them holds two at once for one challenge.
+            break
+        job = following
+        seat = yield from take_seat()
+        try:
+            outcomes.append((yield from perform(ctx, job, seat)))
+        finally:
+            seat.release()
+    return outcomes
+
+
+def goes_on(outcome: Outcome) -> str | None:
+    """Why the route goes on after this outcome, None where it does not."""
+    step = outcome.challenge.policy.route.steps[outcome.delivery.step]
+    refused = isinstance(outcome.error, DeliveryError) and outcome.delivery.state is DeliveryState.FAILED
+    if not refused or isinstance(outcome.error, RecipientRejected) or "refused" not in step.go_on:
+        return None
+    return "refused"
 
 
 def perform(ctx: Context, job: Job, seat: Seat) -> Flow[Outcome]:
@@ -93,6 +109,9 @@ def perform(ctx: Context, job: Job, seat: Seat) -> Flow[Outcome]:
         return (yield from _settle(ctx, job, DeliveryState.UNKNOWN, error=error))
     except DeliveryError as error:
         error.provider = error.provider or channel.provider
+        again_at = _try_again(ctx, job, error)
+        if again_at is not None:
+            return (yield from _requeue(ctx, job, error, again_at))
         return (yield from _settle(ctx, job, DeliveryState.FAILED, error=error))
     except Exception as error:
         # A third party's channel broke: nobody knows whether it had sent by then.
@@ -159,6 +178,31 @@ def _arm(connection: Connection, now: datetime, *, job: Job, tag: bytes) -> bool
     return deliveries.arm(connection, job.delivery.id, owner=job.delivery.lease_owner or "", tag=tag, now=now)
 
 
+def _try_again(ctx: Context, job: Job, error: DeliveryError) -> timedelta | None:
+    """How long to wait before the same step is tried again; None: it is not.
+
+    Only what certainly did not leave is tried again, by a worker, where the route has no other way to go.
+    """
+    if not (ctx.deferred and error.retryable) or job.delivery.tries + 1 >= MAX_TRIES:
+        return None
+    if following(ctx, job.challenge, job.private) is not None:
+        return None
+    wait = min(FIRST_WAIT * 2**job.delivery.tries, LONGEST_WAIT) * (0.5 + ctx.randbelow(1000) / 1000)
+    return max(wait, getattr(error, "retry_after", timedelta(0)))
+
+
+def _requeue(ctx: Context, job: Job, error: DeliveryError, wait: timedelta) -> Flow[Outcome]:
+    def requeue(connection: Connection, now: datetime) -> Outcome:
+        owner = job.delivery.lease_owner or ""
+        if deliveries.requeue(connection, job.delivery.id, owner=owner, at=now + wait):
+            data = {"channel": job.delivery.channel, "reason": error.reason, "wait": round(wait.total_seconds(), 1)}
+            events.record(connection, now, _event("delivery.retried", ctx, job, data))
+        breakers.failed(connection, job.delivery.channel, error.reason, now)
+        return Outcome(challenge=job.challenge, delivery=job.delivery, error=error, at=now)
+
+    return (yield from transact(requeue))
+
+
 def _settle(
     ctx: Context,
     job: Job,
@@ -169,6 +213,9 @@ def _settle(
     reason: str | None = None,
 ) -> Flow[Outcome]:
     def settle(connection: Connection, now: datetime) -> Outcome:
+        if state is DeliveryState.FAILED:
+            # Before the delivery's row: challenges are always locked first.
+            challenges.allow_resend(connection, job.challenge.id, now)
         row = deliveries.settle(
             connection,
             job.delivery.id,
@@ -177,29 +224,60 @@ def _settle(
             reference=None if receipt is None else receipt.reference,
             reason=reason if error is None else error.reason,
             provider_code=None if error is None else error.code or None,
+            next_look=next_look(ctx, job.challenge, replace(job.delivery, state=state, sent_at=now), now),
             now=now,
         )
         if row is None:
-            # Somebody else took the lease over and has written, or will write, what became of it.
-            found = [
-                item for item in deliveries.of_challenge(connection, job.challenge.id) if item.id == job.delivery.id
-            ]
-            return Outcome(delivery=found[0] if found else job.delivery, error=error, at=now)
-        if state is DeliveryState.FAILED:
-            challenges.allow_resend(connection, job.challenge.id, now)
+            # The lease was taken over, or the provider's report came before its answer: that is written already.
+            found = deliveries.hold(connection, job.delivery.id)
+            return Outcome(challenge=job.challenge, delivery=found or job.delivery, error=error, at=now)
         data = {"channel": row.channel, "provider": row.provider, "step": row.step}
         more = {"reason": row.reason, "code": row.provider_code, "reference": row.reference}
-        events.record(
-            connection,
-            now,
-            Event(
-                kind=f"delivery.{state.value}",
-                tenant=ctx.tenant,
-                challenge_id=job.challenge.id,
-                delivery_id=row.id,
-                data=data | {key: value for key, value in more.items() if value},
-            ),
-        )
-        return Outcome(delivery=row, error=error, at=now)
+        happened = [_event(f"delivery.{state.value}", ctx, job, data | {k: v for k, v in more.items() if v})]
+        happened += _health(connection, ctx, job, error, now)
+        events.record(connection, now, *happened)
+        return Outcome(challenge=job.challenge, delivery=row, error=error, at=now)
 
     return (yield from transact(settle))
+
+
+def next_look(ctx: Context, challenge: ChallengeRow, row: DeliveryRow, now: datetime) -> datetime | None:
+    """When somebody must look after a delivery next, None when nobody need.
+
+    ``row`` is as it is about to be stored. Timers count from the sending; what is over is due now.
+    """
+    if row.state is DeliveryState.FAILED or row.sent_at is None:
+        return None
+    channel = ctx.channels.get(row.channel)
+    asks = channel is not None and channel.capabilities.look_ups
+    if row.state is DeliveryState.UNKNOWN and asks:
+        return now + RECONCILE_AFTER
+    step = challenge.policy.route.steps[row.step]
+    unreported = row.reported_at is None
+    poll = channel.capabilities.poll_after if channel is not None and asks and unreported else None
+    spans = [step.after, step.no_report_within if unreported else None, poll]
+    moments = [row.sent_at + span for span in spans if span is not None]
+    return min((at for at in moments if at > now), default=None)
+
+
+def _health(connection: Connection, ctx: Context, job: Job, error: DeliveryError | None, now: datetime) -> list[Event]:
+    """What the outcome says about the provider: its breaker, and the alarms that a person must see."""
+    channel = job.delivery.channel
+    if error is None:
+        if breakers.worked(connection, channel):
+            return [_event("provider.recovered", ctx, job, {"channel": channel})]
+        return []
+    if isinstance(error, RecipientRejected | ContentRejected):
+        return []
+    happened = []
+    if isinstance(error, ProviderMisconfigured | NoBalance):
+        happened.append(_event("provider.alarm", ctx, job, {"channel": channel, "reason": error.reason}))
+    opened = breakers.failed(connection, channel, error.reason, now)
+    if opened is not None and opened.open_until is not None:
+        until = opened.open_until.isoformat()
+        happened.append(_event("provider.resting", ctx, job, {"channel": channel, "until": until}))
+    return happened
+
+
+def _event(kind: str, ctx: Context, job: Job, data: dict[str, Any]) -> Event:
+    return Event(kind=kind, tenant=ctx.tenant, challenge_id=job.challenge.id, delivery_id=job.delivery.id, data=data)

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from otpvoice import codes, inputs, lockout, recipients
-from otpvoice.context import TOTP, Context, Private, new_id, next_step, view
-from otpvoice.delivery import Job, Outcome, claimed, perform
+from otpvoice import codes, inputs, recipients, routing, views
+from otpvoice.context import TOTP, Context, Private, new_id
+from otpvoice.delivery import Outcome, send
 from otpvoice.errors import (
     ChallengeClosed,
     InvalidRequest,
-    LockedOut,
     OTPVoiceError,
     OutcomeUnknown,
     RateLimited,
     RecipientDenied,
     UnknownChannel,
-    UnknownFactor,
 )
 from otpvoice.flow import Flow, take_seat, transact, undo
 from otpvoice.guard import classes, limits
 from otpvoice.policy import Policy
-from otpvoice.store import challenges, counters, deliveries, events, factors, ledgers
+from otpvoice.routing import Job
+from otpvoice.store import challenges, deliveries, events, factors, ledgers
 from otpvoice.store.challenges import ChallengeRow
-from otpvoice.store.counters import Limit
+from otpvoice.store.deliveries import DeliveryRow
 from otpvoice.store.events import Event
 from otpvoice.store.factors import FactorRow
 from otpvoice.store.ledgers import LedgerRow
-from otpvoice.types import Binding, Challenge, ChallengeState, Medium
+from otpvoice.types import Binding, Challenge, ChallengeState, DeliveryState
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -62,6 +61,8 @@ class _Opened:
     challenge: ChallengeRow
     job: Job | None
     at: datetime
+    before: Sequence[DeliveryRow] = ()
+    """The deliveries that the challenge had already."""
 
 
 def issue(
@@ -83,18 +84,7 @@ def issue(
         except RecipientDenied as denied:
             yield from _refused(ctx, denied, hint=wish.private.recipient.hint)
             raise
-    # The place in the hashing queue comes first: a busy process refuses before it has charged anything.
-    seat = yield from take_seat()
-    try:
-        opened: _Opened | OTPVoiceError = yield from transact(partial(_open, ctx=ctx, wish=wish))
-        if isinstance(opened, OTPVoiceError):
-            yield from _refused(ctx, opened, hint=getattr(wish.private.recipient, "hint", None))
-            raise opened
-        if opened.job is None:
-            return view(opened.challenge, None, opened.at)
-        return _answer(opened.challenge, (yield from perform(ctx, opened.job, seat)))
-    finally:
-        seat.release()
+    return (yield from _reserve_and_send(ctx, partial(_open, ctx=ctx, wish=wish), private=wish.private))
 
 
 def resend(ctx: Context, challenge_id: str, *, channel: str | None = None) -> Flow[Challenge]:
@@ -102,18 +92,8 @@ def resend(ctx: Context, challenge_id: str, *, channel: str | None = None) -> Fl
     known = inputs.challenge_id(challenge_id)
     if known is None:
         raise ChallengeClosed
-    seat = yield from take_seat()
-    try:
-        again: _Opened | OTPVoiceError = yield from transact(
-            partial(_reserve_resend, ctx=ctx, challenge_id=known, channel=channel)
-        )
-        if isinstance(again, OTPVoiceError):
-            yield from _refused(ctx, again, challenge_id=known)
-            raise again
-        assert again.job is not None
-        return _answer(again.challenge, (yield from perform(ctx, again.job, seat)))
-    finally:
-        seat.release()
+    reserve = partial(_reserve_resend, ctx=ctx, challenge_id=known, channel=channel)
+    return (yield from _reserve_and_send(ctx, reserve, challenge_id=known))
 
 
 def cancel(ctx: Context, challenge_id: str) -> Flow[Challenge]:
@@ -151,6 +131,32 @@ def story(ctx: Context, challenge_id: str) -> Flow[Sequence[Event]]:
     return (
         yield from transact(lambda connection, _now: events.of_challenge(connection, ctx.tenant, known), single=True)
     )
+
+
+def _reserve_and_send(
+    ctx: Context,
+    reserve: Callable[[Connection, datetime], _Opened | OTPVoiceError],
+    *,
+    private: Private | None = None,
+    challenge_id: str | None = None,
+) -> Flow[Challenge]:
+    """Charge what the send costs, then perform it, unless a worker does or nothing is sent."""
+    # The place in the hashing queue comes first: a busy process refuses before it has charged anything.
+    seat = None if ctx.deferred else (yield from take_seat())
+    try:
+        opened: _Opened | OTPVoiceError = yield from transact(reserve)
+        if isinstance(opened, OTPVoiceError):
+            hint = None if private is None or private.recipient is None else private.recipient.hint
+            yield from _refused(ctx, opened, hint=hint, challenge_id=challenge_id)
+            raise opened
+        if opened.job is None or seat is None:
+            queued = opened.before if opened.job is None else [*opened.before, opened.job.delivery]
+            return views.challenge(ctx, opened.challenge, queued, opened.at)
+        outcomes = yield from send(ctx, opened.job, seat)
+        return _answer(ctx, outcomes, opened.before)
+    finally:
+        if seat is not None:
+            seat.release()
 
 
 def _wish(
@@ -194,11 +200,12 @@ def _wish(
 def _open(connection: Connection, now: datetime, *, ctx: Context, wish: _Wish) -> _Opened | OTPVoiceError:
     """Everything that opening charges, and the challenge: one transaction, all or nothing."""
     held = ledgers.hold(connection, tenant=ctx.tenant, purpose=wish.purpose, owners=wish.owners, now=now)
-    locked = _locked(held, wish.policy, now)
+    locked = routing.locked(held, wish.policy, now)
     if locked is not None:
         return undo(locked)
     factor = factors.confirmed(connection, ctx.tenant, wish.subject_keys) if wish.subject_keys else None
-    step = _pick(ctx, wish.policy, wish.private, factor, first=0, channel=wish.channel)
+    rest = routing.resting(connection, wish.policy, now)
+    step = routing.pick(ctx, wish.policy, wish.private, factor, first=0, channel=wish.channel, resting=rest)
     if isinstance(step, OTPVoiceError):
         return undo(step)
     if wish.policy.route.channels[step] != TOTP:
@@ -206,7 +213,7 @@ def _open(connection: Connection, now: datetime, *, ctx: Context, wish: _Wish) -
     sending = limits.of_send(wish.policy, wish.recipient_keys) if factor is None else ()
     # The counters come before the look at what is live: their rows are held until the commit, and so serialise
     # all who open challenges for this recipient.
-    refused = _charge(connection, [*sending, *limits.of_client(wish.policy, wish.client_keys)], now)
+    refused = routing.charge(connection, [*sending, *limits.of_client(wish.policy, wish.client_keys)], now)
     live, earliest = challenges.live(
         connection, ctx.tenant, recipient_keys=wish.recipient_keys, subject_keys=wish.subject_keys, now=now
     )
@@ -226,7 +233,7 @@ def _open(connection: Connection, now: datetime, *, ctx: Context, wish: _Wish) -
             data={"purpose": wish.purpose, "step": step, "channel": wish.policy.route.channels[step]},
         ),
     )
-    job = None if factor is not None else _queue(connection, ctx, row, wish.private, held, now)
+    job = None if factor is not None else routing.queue(connection, ctx, row, wish.private, held, now)
     return _Opened(challenge=row, job=job, at=now)
 
 
@@ -273,7 +280,7 @@ def _reserve_resend(
     state = row.state_at(now)
     if state is not ChallengeState.PENDING:
         return undo(ChallengeClosed(state.value))
-    locked = _locked(held, row.policy, now)
+    locked = routing.locked(held, row.policy, now)
     if locked is not None:
         return undo(locked)
     if row.sends >= row.policy.max_sends:
@@ -281,88 +288,38 @@ def _reserve_resend(
     if row.resend_at > now:
         return undo(RateLimited("a code was sent a moment ago", retry_after=row.resend_at - now))
     private = Private.unseal(ctx.keyring, row)
-    step = _pick(ctx, row.policy, private, None, first=next_step(row), channel=channel)
+    rest = routing.resting(connection, row.policy, now)
+    step = routing.pick(ctx, row.policy, private, None, first=row.step + 1, channel=channel, resting=rest)
+    if isinstance(step, OTPVoiceError) and channel is None:
+        # The route has no further step for this recipient: the same one again.
+        step = routing.pick(ctx, row.policy, private, None, first=row.step, channel=None)
     if isinstance(step, OTPVoiceError):
         return undo(step)
-    refused = _charge(connection, limits.of_send(row.policy, _recipient_keys(ctx, private)), now)
+    if row.policy.route.channels[step] == TOTP:
+        return undo(InvalidRequest("nothing is sent for an authenticator app: open a challenge with it instead"))
+    refused = routing.charge(connection, limits.of_send(row.policy, routing.recipient_keys(ctx, private)), now)
     if refused is not None:
         return undo(refused)
     resend_at = now + row.policy.cooldown_after(row.sends + 1)
     challenges.note_send(connection, row.id, step=step, resend_at=resend_at)
     row = replace(row, sends=row.sends + 1, step=step, resend_at=resend_at)
-    return _Opened(challenge=row, job=_queue(connection, ctx, row, private, held, now), at=now)
+    before = deliveries.of_challenge(connection, row.id)
+    job = routing.queue(connection, ctx, row, private, held, now, cause="asked")
+    return _Opened(challenge=row, job=job, at=now, before=before)
 
 
-def _queue(
-    connection: Connection,
-    ctx: Context,
-    row: ChallengeRow,
-    private: Private,
-    held: Sequence[LedgerRow],
-    now: datetime,
-) -> Job:
-    """Store the delivery of a challenge's current step, claimed by its maker."""
-    channel = ctx.channel(row.policy.route.channels[row.step])
-    length = max(lockout.code_length(item.ledger, row.policy, now) for item in held)
-    delivery = claimed(ctx, channel, row.id, step=row.step, code_length=length, now=now)
-    deliveries.add(connection, delivery)
-    return Job(delivery=delivery, challenge=row, private=private)
-
-
-def _pick(
-    ctx: Context,
-    policy: Policy,
-    private: Private,
-    factor: FactorRow | None,
-    *,
-    first: int,
-    channel: str | None,
-) -> int | OTPVoiceError:
-    """The step to take: the asked channel's, else the first from ``first`` on that can reach this person."""
-    names = policy.route.channels
-    if channel is not None and channel not in names:
-        return UnknownChannel(f"this challenge does not route through {str(channel)[:40]!r}, only {', '.join(names)}")
-    wanted = [names.index(channel)] if channel is not None else range(first, len(names))
-    for step in wanted:
-        if names[step] == TOTP:
-            if factor is not None:
-                return step
-        elif private.recipient is not None and _reaches(ctx, names[step], private.recipient.kind):
-            return step
-    if channel == TOTP:
-        return UnknownFactor("this subject has no confirmed authenticator app, or the challenge is open already")
-    return InvalidRequest(f"none of {', '.join(names[step] for step in wanted)} can reach this recipient")
-
-
-def _reaches(ctx: Context, name: str, kind: str) -> bool:
-    return (ctx.channel(name).medium is Medium.EMAIL) == (kind == "email")
-
-
-def _locked(held: Sequence[LedgerRow], policy: Policy, now: datetime) -> LockedOut | None:
-    waits = [wait for item in held if (wait := lockout.retry_after(item.ledger, policy, now)) is not None]
-    return LockedOut(retry_after=max(waits)) if waits else None
-
-
-def _charge(connection: Connection, charged: Sequence[Limit], now: datetime) -> RateLimited | None:
-    reached = counters.charge(connection, charged, now)
-    return None if reached is None else RateLimited(reached.limit.name, retry_after=reached.ends_at - now)
-
-
-def _recipient_keys(ctx: Context, private: Private) -> tuple[str, ...]:
-    if private.recipient is None:
-        return ()
-    return ctx.keyring.index("recipient", recipients.index_form(private.recipient))
-
-
-def _answer(row: ChallengeRow, outcome: Outcome) -> Challenge:
-    """The challenge, or the provider's refusal. An unknown outcome is no refusal: the call may be ringing."""
-    if outcome.delivery.state.value == "failed":
-        row = replace(row, resend_at=outcome.at)
-    challenge = view(row, outcome.delivery, outcome.at)
-    if outcome.error is not None:
-        outcome.error.challenge = challenge
-        if not isinstance(outcome.error, OutcomeUnknown):
-            raise outcome.error
+def _answer(ctx: Context, outcomes: Sequence[Outcome], before: Sequence[DeliveryRow]) -> Challenge:
+    """The challenge, or the last provider's refusal. An unknown outcome is none: the call may be ringing."""
+    last = outcomes[-1]
+    row = last.challenge
+    if last.delivery.state is DeliveryState.FAILED:
+        row = replace(row, resend_at=last.at)
+    sent = [*before, *(outcome.delivery for outcome in outcomes)]
+    challenge = views.challenge(ctx, row, sent, last.at)
+    if last.error is not None:
+        last.error.challenge = challenge
+        if not isinstance(last.error, OutcomeUnknown):
+            raise last.error
     return challenge
 
 
@@ -371,7 +328,7 @@ def _look(connection: Connection, now: datetime, *, ctx: Context, challenge_id: 
     if row is None:
         return None
     sent = deliveries.of_challenge(connection, challenge_id)
-    return view(row, sent[-1] if sent else None, now)
+    return views.challenge(ctx, row, sent, now)
 
 
 def _refused(

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal, Self, get_args
 
 from otpvoice.errors import ConfigurationError
+from otpvoice.types import Recipient
 
 LateCodes = Literal["all", "newest"]
 Profile = Literal["default", "nist", "pci"]
@@ -30,11 +31,69 @@ DENIED_CLASSES = frozenset(
 """Number classes that cost the caller or reach no person (property P38)."""
 
 
+GoOn = Literal["refused", "failed"]
+"""What makes a route go on by itself: the provider's refusal, or its report of a failure."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteStep:
-    """One step of a route: the channel to send through."""
+    """One step of a route: the channel to send through, for whom, and when to go on to the next one.
+
+    A person who asks for another code always goes on. A timer alone never rings a phone unless :attr:`after` says
+    so (property P54).
+    """
 
     channel: str
+    go_on: frozenset[GoOn] = frozenset({"refused", "failed"})
+    """``refused``: the provider did not take it; ``failed``: it reported that it did not get through."""
+    no_report_within: timedelta | None = None
+    """Go on when no report came for so long after the provider took it; None: wait for the person."""
+    after: timedelta | None = None
+    """Go on after this time whatever was reported, unless the code was used; None: never."""
+    only_classes: frozenset[str] | None = None
+    """Number classes this step is for (``mobile``, ``fixed_line``, ``voip``, …); None: every class."""
+    not_classes: frozenset[str] = frozenset()
+    """Number classes that skip this step: SMS to a ``fixed_line`` reaches nobody."""
+    only_countries: frozenset[str] | None = None
+    not_countries: frozenset[str] = frozenset()
+    """ISO 3166-1 alpha-2 codes that skip this step: where SMS is not sold or not delivered."""
+
+    def __post_init__(self) -> None:
+        spans = [span for span in (self.no_report_within, self.after) if span is not None]
+        if not self.go_on <= set(get_args(GoOn)):
+            raise ConfigurationError(f"a route step's go_on takes {' and '.join(get_args(GoOn))}")
+        if any(not timedelta(seconds=1) <= span <= timedelta(minutes=10) for span in spans):
+            raise ConfigurationError("a route step's no_report_within and after are 1 s to 10 min")
+
+    def is_for(self, recipient: Recipient | None) -> bool:
+        """Whether the step's conditions let this recipient in; a mailbox has neither class nor country."""
+        if recipient is None or recipient.kind != "phone":
+            return True
+        allowed_class = self.only_classes is None or recipient.number_class in self.only_classes
+        allowed_country = self.only_countries is None or recipient.region in self.only_countries
+        denied = recipient.number_class in self.not_classes or recipient.region in self.not_countries
+        return allowed_class and allowed_country and not denied
+
+    def to_json(self) -> dict[str, Any]:
+        """What differs from a step that names its channel only."""
+        plain = RouteStep(channel=self.channel)
+        return {
+            f.name: _plain(getattr(self, f.name))
+            for f in fields(self)
+            if f.name == "channel" or getattr(self, f.name) != getattr(plain, f.name)
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """The step that :meth:`to_json` wrote."""
+        values = dict(stored)
+        for name in ("no_report_within", "after"):
+            if values.get(name) is not None:
+                values[name] = timedelta(seconds=values[name])
+        for name in ("go_on", "only_classes", "not_classes", "only_countries", "not_countries"):
+            if values.get(name) is not None:
+                values[name] = frozenset(values[name])
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +229,7 @@ class Policy:
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """The policy that :meth:`to_json` wrote."""
         values = dict(stored)
-        values["route"] = Route.of(*values["route"])
+        values["route"] = Route(steps=tuple(RouteStep.from_json(step) for step in values["route"]))
         for name in ("ttl", "lock_for", "lock_cap"):
             values[name] = timedelta(seconds=values[name])
         values["cooldowns"] = tuple(timedelta(seconds=s) for s in values["cooldowns"])
@@ -183,7 +242,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, Route):
-        return list(value.channels)
+        return [step.to_json() for step in value.steps]
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, tuple):

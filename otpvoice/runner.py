@@ -166,8 +166,10 @@ class AsyncRunner:
         *,
         client: httpx.AsyncClient | None = None,
         threads: int = TRANSACTION_THREADS,
+        closes_store: bool = True,
     ) -> None:
         self.store = store
+        self._closes_store = closes_store
         self.hashing = hashing
         self._client = client
         self._client_loop: asyncio.AbstractEventLoop | None = None
@@ -199,7 +201,8 @@ class AsyncRunner:
             await self._client.aclose()
         for pool in (self._transactions, self._hashes, self._calls):
             await asyncio.to_thread(pool.shutdown)
-        self.store.close()
+        if self._closes_store:
+            self.store.close()
 
     async def _perform(self, step: Step) -> Any:
         match step:

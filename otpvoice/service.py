@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from otpvoice import config, issuance, settings, totp, upkeep, verification
-from otpvoice.channels.base import Channel, Finding
+from otpvoice import config, issuance, reports, settings, totp, upkeep, verification
+from otpvoice.channels.base import Channel, Finding, ReportRequest
 from otpvoice.clock import Clock
 from otpvoice.config import Assembly
+from otpvoice.flow import Flow
 from otpvoice.policy import Policy
+from otpvoice.reports import Received
 from otpvoice.runner import AsyncRunner, Runner
 from otpvoice.speech.wordings import Wordings
 from otpvoice.store.events import Event
 from otpvoice.totp import TotpEnrollment
 from otpvoice.types import Binding, Challenge, Verified
+from otpvoice.worker import HousedWorker
+
+T = TypeVar("T")
 
 
 class _Base:
@@ -41,12 +47,14 @@ class _Base:
         hash_permits: int | None = None,
         hash_queue: int = 64,
         pool_size: int = 5,
+        worker: bool = False,
     ) -> None:
         """Assemble a service in code; :meth:`from_env` reads it from the configuration instead.
 
         ``secret`` is one root secret, or several of which the first writes and all read. ``channels`` are found in
         routes by their names. Without ``policies`` the built-in purposes route through all channels in their
-        order. Nothing is opened before the first call. Raises :class:`~otpvoice.errors.ConfigurationError`.
+        order. With ``worker`` a worker inside this process sends: issuing only queues and never waits for a
+        provider. Nothing is opened before the first call. Raises :class:`~otpvoice.errors.ConfigurationError`.
         """
         self._begin(
             config.assemble(
@@ -64,22 +72,27 @@ class _Base:
                 hash_permits=hash_permits,
                 hash_queue=hash_queue,
                 pool_size=pool_size,
+                worker=worker,
             )
         )
 
     @classmethod
-    def from_env(cls, config_file: Path | str | None = None, *, clock: Clock | None = None) -> Self:
+    def from_env(
+        cls, config_file: Path | str | None = None, *, clock: Clock | None = None, worker: bool | None = None
+    ) -> Self:
         """A service from ``OTPVOICE_…`` and ``otpvoice.toml``; see :mod:`otpvoice.settings` for the keys.
 
-        Raises :class:`~otpvoice.errors.ConfigurationError` naming every setting that is missing or wrong.
+        ``worker`` decides instead of the setting. Raises :class:`~otpvoice.errors.ConfigurationError` naming every
+        setting that is missing or wrong.
         """
         service = cls.__new__(cls)
-        service._begin(config.from_settings(settings.read(config_file), clock=clock))
+        service._begin(config.from_settings(settings.read(config_file), clock=clock, worker=worker))
         return service
 
     def _begin(self, assembly: Assembly) -> None:
         self._assembly = assembly
         self._context = assembly.context
+        self._housed = HousedWorker(assembly) if assembly.worker else None
 
     def for_tenant(self, tenant: str, *, policies: Mapping[str, Policy] | None = None) -> Self:
         """The same service for another tenant, over the same connections: tenants see only their own.
@@ -91,6 +104,11 @@ class _Base:
         policies = self._context.policies if policies is None else dict(policies)
         twin._context = replace(self._context, tenant=tenant, policies=policies)
         return twin
+
+    def _wake(self) -> None:
+        """Something may have been queued."""
+        if self._housed is not None:
+            self._housed.wake()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._assembly.store!r} via {', '.join(self._context.channels)}>"
@@ -133,7 +151,7 @@ class OTPService(_Base):
         :class:`~otpvoice.errors.ServiceBusy`, and :class:`~otpvoice.errors.DeliveryError` when the provider refused;
         the challenge stays open then and is the error's ``challenge``.
         """
-        return self._runner.run(
+        return self._sending(
             issuance.issue(
                 self._context,
                 recipient,
@@ -177,7 +195,15 @@ class OTPService(_Base):
         :class:`~otpvoice.errors.ChallengeClosed`, :class:`~otpvoice.errors.RateLimited` (the cooldown and the
         limits), :class:`~otpvoice.errors.LockedOut`, and what :meth:`issue_code` raises for a delivery.
         """
-        return self._runner.run(issuance.resend(self._context, challenge_id, channel=channel))
+        return self._sending(issuance.resend(self._context, challenge_id, channel=channel))
+
+    def apply_report(self, channel: str, request: ReportRequest) -> Received:
+        """Apply a provider's push about deliveries through ``channel``.
+
+        It can change what is known of a delivery, and so take the route's next step; never a verification. Raises
+        :class:`~otpvoice.channels.base.ReportRejected` and :class:`~otpvoice.errors.UnknownChannel`.
+        """
+        return self._sending(reports.receive(self._context, channel, request))
 
     def cancel(self, challenge_id: str) -> Challenge:
         """Close a challenge for good. Raises :class:`~otpvoice.errors.ChallengeClosed` when it is not open."""
@@ -219,8 +245,15 @@ class OTPService(_Base):
         return self._runner.run(upkeep.probe(self._context))
 
     def close(self) -> None:
-        """Close connections to providers and the database."""
+        """Finish what has begun, then close connections to providers and the database."""
+        if self._housed is not None:
+            self._housed.close()
         self._runner.close()
+
+    def _sending(self, flow: Flow[T]) -> T:
+        result = self._runner.run(flow)
+        self._wake()
+        return result
 
     def __enter__(self) -> Self:
         return self
@@ -253,7 +286,7 @@ class AsyncOTPService(_Base):
         client: str | None = None,
     ) -> Challenge:
         """See :meth:`OTPService.issue_code`."""
-        return await self._runner.run(
+        return await self._sending(
             issuance.issue(
                 self._context,
                 recipient,
@@ -282,7 +315,11 @@ class AsyncOTPService(_Base):
 
     async def resend_code(self, challenge_id: str, *, channel: str | None = None) -> Challenge:
         """See :meth:`OTPService.resend_code`."""
-        return await self._runner.run(issuance.resend(self._context, challenge_id, channel=channel))
+        return await self._sending(issuance.resend(self._context, challenge_id, channel=channel))
+
+    async def apply_report(self, channel: str, request: ReportRequest) -> Received:
+        """See :meth:`OTPService.apply_report`."""
+        return await self._sending(reports.receive(self._context, channel, request))
 
     async def cancel(self, challenge_id: str) -> Challenge:
         """See :meth:`OTPService.cancel`."""
@@ -318,7 +355,14 @@ class AsyncOTPService(_Base):
 
     async def close(self) -> None:
         """See :meth:`OTPService.close`."""
+        if self._housed is not None:
+            await asyncio.to_thread(self._housed.close)
         await self._runner.close()
+
+    async def _sending(self, flow: Flow[T]) -> T:
+        result = await self._runner.run(flow)
+        self._wake()
+        return result
 
     async def __aenter__(self) -> Self:
         return self

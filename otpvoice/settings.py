@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     hash_queue: int = Field(default=64, ge=0, le=100_000)
     pool_size: int = Field(default=5, ge=1, le=200)
     """Connections to PostgreSQL that one process holds."""
+    worker: bool = False
+    """Whether a service has a worker inside: issuing then only queues, and survives a provider that is down."""
     sms_host: str | None = None
     """The site of the WebOTP last line of an SMS."""
     sms_app_hash: str | None = None
@@ -83,6 +85,11 @@ class Settings(BaseSettings):
     """Numbers for every purpose; ``[purposes.NAME]`` has the last word."""
     purposes: dict[str, Table] = {}
     channels: dict[str, Table] = {}
+
+    tenants: dict[str, Table] = {}
+    """The HTTP service's tenants and their purposes; see :mod:`otpvoice.http.tenants`."""
+    http: Table = {}
+    """The HTTP service's own settings; see :mod:`otpvoice.http.settings`."""
 
     @classmethod
     def settings_customise_sources(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
@@ -98,7 +98,11 @@ class Capabilities:
     max_seconds: int | None = None
     """The longest call in seconds, after which the provider hangs up (ITNIO ``maxDuration``)."""
     reports: bool = False
-    """Whether the provider says later what became of a delivery."""
+    """Whether the provider says later, by a push, what became of a delivery."""
+    look_ups: bool = False
+    """Whether the provider can be asked what became of a delivery, also of one whose answer never came."""
+    poll_after: timedelta | None = None
+    """When to ask about an accepted delivery that no push has reported on; None: never."""
 
     def text_limit(self, language: str | None) -> int | None:
         """The longest text in code points for the provider's language code."""
@@ -153,9 +157,21 @@ class Delivery:
     """The provider's own code for it, raw."""
     reference: str | None = None
     """The provider's id of it, as text."""
+    cause: str | None = None
+    """Why its step was taken: ``asked``, ``refused``, ``failed``, ``no_report``, ``timer``; None for the first."""
     created_at: datetime
     sent_at: datetime | None = None
     settled_at: datetime | None = None
+    reported_at: datetime | None = None
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    ring_seconds: int | None = None
+    talk_seconds: int | None = None
+    price: str | None = None
+    """What the provider says it cost, a decimal as text."""
+    currency: str | None = None
+    used: bool = False
+    """Whether it was this delivery's code that was typed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +194,8 @@ class Challenge:
     """The channel that ``resend_code`` would take."""
     delivery: Delivery | None
     """The newest delivery; None where nothing is sent (authenticator app)."""
+    deliveries: tuple[Delivery, ...] = ()
+    """All of them, oldest first."""
     closed_at: datetime | None = None
 
 

@@ -84,7 +84,7 @@ def upgrade() -> None:
         sa.Column("code_length", sa.Integer(), nullable=False),
         sa.Column("tag", sa.LargeBinary(), comment="argon2id over the keyed code; wiped when the challenge ends"),
         sa.Column("created_at", MOMENT, nullable=False),
-        sa.Column("due_at", MOMENT, nullable=False),
+        sa.Column("due_at", MOMENT, comment="when somebody must look after it; null: nobody need"),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("lease_owner", sa.Text()),
         sa.Column("lease_until", MOMENT),
@@ -99,8 +99,8 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_delivery_challenge", "delivery", ["challenge_id"])
-    unfinished = sa.text("state IN ('queued', 'sending')")
-    op.create_index("ix_delivery_due", "delivery", ["due_at"], sqlite_where=unfinished, postgresql_where=unfinished)
+    due = sa.text("due_at IS NOT NULL")
+    op.create_index("ix_delivery_due", "delivery", ["due_at"], sqlite_where=due, postgresql_where=due)
     op.create_table(
         "counter",
         sa.Column("key", sa.Text(), nullable=False, comment="what is limited; recipients only as keyed hash"),

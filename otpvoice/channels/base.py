@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import ClassVar, Self, TypeAlias, TypeVar
 
 import httpx
 
 from otpvoice.errors import ContentRejected, DeliveryError, InvalidRequest
 from otpvoice.flow import Exchange, Flow
-from otpvoice.types import Capabilities, Code, Medium, Recipient, Text
+from otpvoice.types import Capabilities, Code, DeliveryState, Medium, Recipient, Text
 
 T = TypeVar("T")
 
@@ -59,6 +60,84 @@ class Receipt:
     """The provider's id of the message, as text: some are larger than 64 bits."""
     delivered: bool = False
     """True only where handing over is delivery (a console, a test's memory)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The provider's later word about one delivery. It can change what is known of the delivery, nothing else.
+
+    It names the delivery by the id that we gave the provider to echo, by the provider's own id, or by both.
+    """
+
+    delivery_id: str | None = None
+    reference: str | None = None
+    state: DeliveryState
+    """``DELIVERED`` (answered, handed to the phone), ``FAILED``, or ``ACCEPTED`` while it is under way."""
+    reason: str | None = None
+    """Normalised: one of :data:`REASONS`; None for a plain success."""
+    provider_code: str | None = None
+    """The provider's own code for it, raw."""
+    ring_seconds: int | None = None
+    talk_seconds: int | None = None
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    price: Decimal | None = None
+    currency: str | None = None
+    """ISO 4217; None where the provider does not say."""
+
+
+REASONS = frozenset(
+    {
+        "no_answer",
+        "busy",
+        "rejected",
+        "invalid_number",
+        "blocked",
+        "unreachable",
+        "carrier_failure",
+        "content_rejected",
+        "no_balance",
+        "voicemail_suspected",
+        "expired",
+        "not_received",
+        "failed",
+    }
+)
+"""Words for what became of a delivery. ``voicemail_suspected`` goes with ``DELIVERED``: answered, and cut short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """A provider's request to our report URL, as it came: nothing in it is trusted yet."""
+
+    method: str
+    url: str
+    """The whole URL as the provider called it: some sign it."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Names in lower case."""
+    body: bytes = field(repr=False)
+    remote: str | None = None
+    """The sender's address, through trusted proxies only."""
+
+
+class ReportRejected(Exception):
+    """A report that is not authentic (``authentic=False``) or cannot be read. Its message may be logged."""
+
+    def __init__(self, message: str, *, authentic: bool = True) -> None:
+        super().__init__(message)
+        self.authentic = authentic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """A delivery as a provider can be asked about it."""
+
+    delivery_id: str
+    reference: str | None
+    """The provider's id; None when its answer never came."""
+    recipient: Recipient | None
+    sent_at: datetime
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +183,23 @@ class Channel(ABC):
         """Ask the provider, at no cost, whether the settings work: credentials, clock, balance."""
         return ()
         yield  # An empty flow: most channels have nothing to ask.
+
+    def read_report(self, request: ReportRequest) -> Sequence[Report]:
+        """What a provider's push says, authenticated as well as the provider allows.
+
+        One push may carry several reports. Raises :class:`ReportRejected`. Order and repetition are the caller's
+        matter: this only reads.
+        """
+        raise ReportRejected(f"channel {self.name!r} takes no reports", authentic=False)
+
+    def look_up(self, inquiry: Inquiry) -> Flow[Report | None]:
+        """Ask the provider what became of a delivery; None: it does not know of it, or not yet.
+
+        Only called where :attr:`Capabilities.look_ups` says that it can be asked. Raises
+        :class:`~otpvoice.errors.DeliveryError` when the provider does not answer.
+        """
+        return None
+        yield  # An empty flow, as above.
 
     def check(self, message: Message) -> None:
         """Raise :class:`~otpvoice.errors.ContentRejected` for what :attr:`capabilities` cannot carry.

@@ -57,6 +57,7 @@ class ChallengeRow:
 
 _INSERT = insert(challenge)
 _BY_ID = select(challenge).where(challenge.c.id == bindparam("id"), challenge.c.tenant == bindparam("tenant"))
+_BY_ID_ONLY = select(challenge).where(challenge.c.id == bindparam("id"))
 _HOLD = (
     select(
         challenge,
@@ -116,6 +117,12 @@ def add(connection: Connection, row: ChallengeRow) -> None:
 def by_id(connection: Connection, tenant: str, challenge_id: str) -> ChallengeRow | None:
     """One challenge, without holding it."""
     row = connection.execute(_BY_ID, {"id": challenge_id, "tenant": tenant}).first()
+    return None if row is None else _row(row._mapping)
+
+
+def of_any_tenant(connection: Connection, challenge_id: str) -> ChallengeRow | None:
+    """One challenge, whoever's: for the worker and for reports, which serve all tenants."""
+    row = connection.execute(_BY_ID_ONLY, {"id": challenge_id}).first()
     return None if row is None else _row(row._mapping)
 
 

@@ -106,6 +106,20 @@ class Store:
             self._engine = self._create()
         return self._engine
 
+    def revision(self) -> str | None:
+        """The schema's revision; None for an empty database. Raises as :meth:`transact` does."""
+        try:
+            return migrate.current(self.engine())
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    def upgrade(self) -> tuple[str | None, str]:
+        """Bring the schema to this version's revision; returns the revisions before and after."""
+        try:
+            return migrate.upgrade(self.engine())
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
     def now(self) -> datetime:
         """The clock that judges, read outside a transaction."""
         if isinstance(self._clock, DatabaseClock) and self._clock.due:

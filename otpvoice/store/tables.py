@@ -131,7 +131,7 @@ delivery = Table(
     Column("code_length", Integer, nullable=False),
     Column("tag", LargeBinary, comment="argon2id over the keyed code; wiped when the challenge ends"),
     Column("created_at", UtcDateTime, nullable=False),
-    Column("due_at", UtcDateTime, nullable=False),
+    Column("due_at", UtcDateTime, comment="when somebody must look after it; null: nobody need"),
     Column("tries", Integer, nullable=False),
     Column("lease_owner", Text),
     Column("lease_until", UtcDateTime),
@@ -140,10 +140,37 @@ delivery = Table(
     Column("reference", Text, comment="the provider's id"),
     Column("reason", Text),
     Column("provider_code", Text),
+    Column("cause", Text, comment="why its step was taken"),
+    Column("reported_at", UtcDateTime),
+    Column("answered_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("ring_seconds", Integer),
+    Column("talk_seconds", Integer),
+    Column("price", Text, comment="decimal, as the provider wrote it"),
+    Column("currency", Text),
 )
 Index("ix_delivery_challenge", delivery.c.challenge_id)
-_OPEN = text("state IN ('queued', 'sending')")
-Index("ix_delivery_due", delivery.c.due_at, sqlite_where=_OPEN, postgresql_where=_OPEN)
+_DUE = text("due_at IS NOT NULL")
+Index("ix_delivery_due", delivery.c.due_at, sqlite_where=_DUE, postgresql_where=_DUE)
+_REFERRED = text("reference IS NOT NULL")
+Index(
+    "ix_delivery_reference",
+    delivery.c.reference,
+    delivery.c.provider,
+    sqlite_where=_REFERRED,
+    postgresql_where=_REFERRED,
+)
+
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("failures", Integer, nullable=False, comment="in a row"),
+    Column("trips", Integer, nullable=False, comment="in a row: each doubles the next"),
+    Column("open_until", UtcDateTime),
+    Column("reason", Text),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
 
 counter = Table(
     "counter",

@@ -1,0 +1,23 @@
+"""``otpvoice`` and ``python -m otpvoice``: the command line, where its libraries are installed."""
+
+from __future__ import annotations
+
+import sys
+
+_EXTRA = {"typer", "rich", "segno"}
+
+
+def main() -> None:
+    """Run the command line. Without Typer and Rich: say in one line how to get them, and exit with 3."""
+    try:
+        from otpvoice.cli.app import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write("otpvoice: the command line is an extra: pip install 'otpvoice[cli]'\n")
+        sys.exit(3)
+    app(prog_name="otpvoice")
+
+
+if __name__ == "__main__":
+    main()

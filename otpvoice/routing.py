@@ -1,0 +1,194 @@
+"""Routing: which step of a route is taken, and the transaction that goes on to the next one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from otpvoice import lockout, recipients
+from otpvoice.context import TOTP, Context, Private, new_id
+from otpvoice.errors import InvalidRequest, LockedOut, OTPVoiceError, RateLimited, UnknownChannel, UnknownFactor
+from otpvoice.flow import undo
+from otpvoice.guard import limits
+from otpvoice.policy import Policy
+from otpvoice.store import breakers, challenges, counters, deliveries, events
+from otpvoice.store.challenges import ChallengeRow
+from otpvoice.store.counters import Limit
+from otpvoice.store.deliveries import DeliveryRow
+from otpvoice.store.events import Event
+from otpvoice.store.factors import FactorRow
+from otpvoice.store.ledgers import LedgerRow
+from otpvoice.types import ChallengeState, DeliveryState, Medium
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A leased delivery and what is needed to perform it."""
+
+    delivery: DeliveryRow
+    challenge: ChallengeRow
+    private: Private
+
+
+def pick(
+    ctx: Context,
+    policy: Policy,
+    private: Private,
+    factor: FactorRow | None,
+    *,
+    first: int,
+    channel: str | None,
+    resting: Collection[str] = (),
+) -> int | OTPVoiceError:
+    """The step to take: the asked channel's, else the first from ``first`` on that is for this recipient.
+
+    A channel whose breaker is open is passed over while another one is left.
+    """
+    names = policy.route.channels
+    if channel is not None and channel not in names:
+        return UnknownChannel(f"this challenge does not route through {str(channel)[:40]!r}, only {', '.join(names)}")
+    if channel is not None:
+        wanted: Sequence[int] = [names.index(channel)]
+    else:
+        wanted = [step for step in range(first, len(names)) if policy.route.steps[step].is_for(private.recipient)]
+    possible = [step for step in wanted if _possible(ctx, names[step], private, factor)]
+    for step in [step for step in possible if names[step] not in resting] or possible:
+        return step
+    if channel == TOTP:
+        return UnknownFactor("this subject has no confirmed authenticator app, or the challenge is open already")
+    tried = ", ".join(names[step] for step in wanted) or "no step of the route"
+    return InvalidRequest(f"{tried} can reach this recipient: check its kind, class and country against the route")
+
+
+def following(ctx: Context, row: ChallengeRow, private: Private) -> int | None:
+    """The step after the current one that is for this recipient, None at the route's end."""
+    step = pick(ctx, row.policy, private, None, first=row.step + 1, channel=None)
+    return None if isinstance(step, OTPVoiceError) else step
+
+
+def resting(connection: Connection, policy: Policy, now: datetime) -> Collection[str]:
+    """The channels whose breakers are open; not asked where there is no other to go to."""
+    if len(policy.route.steps) == 1:
+        return ()
+    return {
+        name for name, row in breakers.states(connection).items() if row.open_until is not None and row.open_until > now
+    }
+
+
+def locked(held: Sequence[LedgerRow], policy: Policy, now: datetime) -> LockedOut | None:
+    """The lock that holds, if any of these ledgers is locked."""
+    waits = [wait for item in held if (wait := lockout.retry_after(item.ledger, policy, now)) is not None]
+    return LockedOut(retry_after=max(waits)) if waits else None
+
+
+def charge(connection: Connection, charged: Sequence[Limit], now: datetime) -> RateLimited | None:
+    """Charge all of these limits, or the error of the one that refuses."""
+    reached = counters.charge(connection, charged, now)
+    return None if reached is None else RateLimited(reached.limit.name, retry_after=reached.ends_at - now)
+
+
+def recipient_keys(ctx: Context, private: Private) -> tuple[str, ...]:
+    """By which a challenge's recipient is counted."""
+    if private.recipient is None:
+        return ()
+    return ctx.keyring.index("recipient", recipients.index_form(private.recipient))
+
+
+def queue(
+    connection: Connection,
+    ctx: Context,
+    row: ChallengeRow,
+    private: Private,
+    held: Sequence[LedgerRow],
+    now: datetime,
+    *,
+    cause: str | None = None,
+) -> Job:
+    """Store the delivery of a challenge's current step.
+
+    Where a worker sends, it is due at once for anybody. Else its maker performs it: it is stored as a worker's claim
+    would leave it, and is due for somebody else when that lease ends.
+    """
+    channel = ctx.channel(row.policy.route.channels[row.step])
+    until = now + ctx.lease
+    delivery = DeliveryRow(
+        id=new_id("dl"),
+        challenge_id=row.id,
+        channel=channel.name,
+        provider=channel.provider,
+        medium=channel.medium,
+        step=row.step,
+        state=DeliveryState.QUEUED,
+        code_length=max(lockout.code_length(item.ledger, row.policy, now) for item in held),
+        created_at=now,
+        due_at=now if ctx.deferred else until,
+        lease_owner=None if ctx.deferred else secrets.token_hex(8),
+        lease_until=None if ctx.deferred else until,
+        cause=cause,
+    )
+    deliveries.add(connection, delivery)
+    if ctx.deferred:
+        ctx.wake(connection)
+    return Job(delivery=delivery, challenge=row, private=private)
+
+
+def advance(
+    connection: Connection, now: datetime, *, ctx: Context, challenge_id: str, step: int, cause: str
+) -> Job | None:
+    """Take the step after ``step``, because of ``cause``; None where there is nothing to go on to.
+
+    Only one of all that notice goes on: the challenge is held, and it must be at ``step`` still. Limits hold for
+    these sends as for any; the cooldown between sends a person asks for does not.
+    """
+    found = challenges.hold(connection, ctx.tenant, challenge_id)
+    if found is None:
+        return None
+    row, held = found
+    if row.state_at(now) is not ChallengeState.PENDING or row.step != step or row.sends >= row.policy.max_sends:
+        return None
+    if locked(held, row.policy, now) is not None:
+        return None
+    private = Private.unseal(ctx.keyring, row)
+    taken = pick(
+        ctx,
+        row.policy,
+        private,
+        None,
+        first=step + 1,
+        channel=None,
+        resting=resting(connection, row.policy, now),
+    )
+    if isinstance(taken, OTPVoiceError):
+        return None
+    refused = charge(connection, limits.of_send(row.policy, recipient_keys(ctx, private)), now)
+    if refused is not None:
+        return undo(None)
+    resend_at = now + row.policy.cooldown_after(row.sends + 1)
+    challenges.note_send(connection, row.id, step=taken, resend_at=resend_at)
+    row = replace(row, sends=row.sends + 1, step=taken, resend_at=resend_at)
+    names = row.policy.route.channels
+    events.record(
+        connection,
+        now,
+        Event(
+            kind="route.advanced",
+            tenant=ctx.tenant,
+            challenge_id=row.id,
+            data={"from": names[step], "to": names[taken], "cause": cause},
+        ),
+    )
+    return queue(connection, ctx, row, private, held, now, cause=cause)
+
+
+def _possible(ctx: Context, name: str, private: Private, factor: FactorRow | None) -> bool:
+    if name == TOTP:
+        return factor is not None
+    if private.recipient is None or name not in ctx.channels:
+        return False
+    return (ctx.channel(name).medium is Medium.EMAIL) == (private.recipient.kind == "email")

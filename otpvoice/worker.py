@@ -1,0 +1,271 @@
+"""The worker: sends what is queued, asks about what is unknown, goes on along routes. As many as wanted.
+
+Workers share nothing but the database. Each leases what is due, renews the leases of what it is busy with, and
+hands back what it has not begun when it is asked to stop; what a killed one held falls due when its lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import threading
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+
+from otpvoice.config import Assembly
+from otpvoice.context import Context
+from otpvoice.errors import OTPVoiceError, StoreUnavailable
+from otpvoice.flow import Flow, transact
+from otpvoice.reconciliation import look_after
+from otpvoice.runner import AsyncRunner
+from otpvoice.store import deliveries, history
+from otpvoice.store.deliveries import DeliveryRow
+from otpvoice.store.wakeups import Listener
+
+log = logging.getLogger("otpvoice.worker")
+
+CONCURRENCY = 32
+"""Deliveries that one worker is busy with at once."""
+PER_CHANNEL = 16
+"""Of these, at most so many through one channel: a slow provider does not hold up the others."""
+POLL = timedelta(milliseconds=200)
+"""How often the database is asked for work; where it can notify, it also wakes the worker at once."""
+GRACE = timedelta(seconds=30)
+"""How long a stopping worker waits for what it has begun."""
+SWEEP = timedelta(seconds=15)
+"""How often expired challenges are written down and their tags wiped."""
+_BACK_OFF = (0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(slots=True)
+class Done:
+    """What a worker has done so far."""
+
+    deliveries: int = 0
+    failures: int = 0
+
+
+class Worker:
+    """One worker. :meth:`run` it on an event loop, or :meth:`start` it in a thread of its own."""
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        *,
+        concurrency: int = CONCURRENCY,
+        per_channel: int = PER_CHANNEL,
+        poll: timedelta = POLL,
+        grace: timedelta = GRACE,
+    ) -> None:
+        self.done = Done()
+        self._context: Context = replace(assembly.context, deferred=True)
+        self._assembly = assembly
+        self._concurrency = concurrency
+        self._per_channel = per_channel
+        self._poll = poll.total_seconds()
+        self._grace = grace.total_seconds()
+        self._owner = secrets.token_hex(8)
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._begun: set[str] = set()
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    async def run(self, *, until_idle: bool = False) -> Done:
+        """Work until :meth:`stop` is called; with ``until_idle`` until nothing is due."""
+        self._loop = asyncio.get_running_loop()
+        self._running.set()
+        self._runner = AsyncRunner(self._assembly.store, self._assembly.hashing, closes_store=False)
+        self._lanes = {name: asyncio.Semaphore(self._per_channel) for name in self._context.channels}
+        beside = [asyncio.create_task(self._renew()), asyncio.create_task(self._sweep())]
+        listener = Listener(self._assembly.store, self.wake)
+        listener.start()
+        try:
+            await self._work(until_idle)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await self._finish()
+            listener.stop()
+            await self._runner.close()
+        return self.done
+
+    def start(self) -> None:
+        """Work in a daemon thread with a loop of its own. Again after a fork: threads do not survive one."""
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.run()), name="otpvoice-worker", daemon=True)
+        self._thread.start()
+        self._running.wait()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread works, in this process."""
+        return self._thread is not None and self._thread.is_alive() and self._pid == os.getpid()
+
+    def wake(self) -> None:
+        """Look for work now. Callable from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def stop(self) -> None:
+        """Begin nothing more, finish what has begun, hand back the rest. Callable from any thread; see :meth:`join`."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ask_to_stop)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the thread to end."""
+        if self._thread is not None and self._pid == os.getpid():
+            self._thread.join(timeout)
+
+    def _ask_to_stop(self) -> None:
+        self._stop.set()
+        self._wake.set()
+
+    async def _work(self, until_idle: bool) -> None:
+        troubles = 0
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                claimed = await self._claim()
+                troubles = 0
+            except StoreUnavailable as error:
+                log.warning("no work can be claimed: %s", error)
+                claimed = 0
+                await self._rest(_BACK_OFF[min(troubles, len(_BACK_OFF) - 1)])
+                troubles += 1
+            if claimed:
+                continue
+            if until_idle and not self._busy:
+                return
+            await self._rest(self._poll)
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _claim(self) -> int:
+        free = self._concurrency - len(self._busy)
+        if free <= 0:
+            return 0
+        rows = await self._runner.run(self._claiming(free))
+        for row in rows:
+            self._busy[row.id] = asyncio.create_task(self._one(row), name=row.id)
+        return len(rows)
+
+    def _claiming(self, most: int) -> Flow[tuple[DeliveryRow, ...]]:
+        return (
+            yield from transact(
+                lambda connection, now: tuple(
+                    deliveries.claim_due(
+                        connection, owner=self._owner, most=most, now=now, until=now + self._context.lease
+                    )
+                )
+            )
+        )
+
+    async def _one(self, row: DeliveryRow) -> None:
+        try:
+            async with self._lanes.get(row.channel) or asyncio.Semaphore(1):
+                if self._stop.is_set():
+                    return
+                self._begun.add(row.id)
+                await self._runner.run(look_after(self._context, row))
+                self.done.deliveries += 1
+        except OTPVoiceError as error:
+            # Its lease runs out and it falls due again: nothing is lost.
+            self.done.failures += 1
+            log.warning("delivery %s is left to its lease: %s", row.id, error)
+        except Exception:
+            self.done.failures += 1
+            log.exception("delivery %s is left to its lease", row.id)
+        finally:
+            self._busy.pop(row.id, None)
+            self._wake.set()
+
+    async def _renew(self) -> None:
+        """Keep the leases of what we are busy with: a slow provider is no dead worker."""
+        while True:
+            await asyncio.sleep(self._context.lease.total_seconds() / 3)
+            held = list(self._busy)
+            if held:
+                try:
+                    await self._runner.run(self._renewing(held))
+                except StoreUnavailable as error:
+                    log.warning("leases could not be renewed: %s", error)
+
+    def _renewing(self, held: list[str]) -> Flow[int]:
+        return (
+            yield from transact(
+                lambda connection, now: deliveries.renew(
+                    connection, held, owner=self._owner, until=now + self._context.lease
+                ),
+                single=True,
+            )
+        )
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._runner.run(transact(partial(history.expire, batch=500)))
+            except StoreUnavailable as error:
+                log.warning("expired challenges could not be swept: %s", error)
+            await asyncio.sleep(SWEEP.total_seconds())
+
+    async def _finish(self) -> None:
+        """Wait for what has begun; hand back what has not."""
+        tasks = dict(self._busy)
+        if tasks:
+            log.info("stopping: %d deliveries are under way", len(tasks))
+            await asyncio.wait(tasks.values(), timeout=self._grace)
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        unbegun = [delivery_id for delivery_id in tasks if delivery_id not in self._begun]
+        if unbegun:
+            try:
+                await self._runner.run(self._releasing(unbegun))
+            except StoreUnavailable as error:
+                log.warning("%d leases could not be handed back and will run out: %s", len(unbegun), error)
+
+    def _releasing(self, unbegun: list[str]) -> Flow[int]:
+        return (
+            yield from transact(
+                lambda connection, now: deliveries.release(connection, unbegun, owner=self._owner, now=now),
+                single=True,
+            )
+        )
+
+
+class HousedWorker:
+    """The worker inside a service: started when there is first something to send, and again after a fork."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        self._worker: Worker | None = None
+        self._lock = threading.Lock()
+
+    def wake(self) -> None:
+        """See to it that the worker runs, and looks for work now."""
+        with self._lock:
+            if self._worker is None or not self._worker.alive:
+                self._worker = Worker(self._assembly)
+                self._worker.start()
+        self._worker.wake()
+
+    def close(self) -> None:
+        """Stop it gracefully: what it has begun is finished, the rest is handed back."""
+        with self._lock:
+            if self._worker is not None:
+                self._worker.stop()
+                self._worker.join()
+            self._worker = None
