@@ -280,13 +280,6 @@ def _reserve_resend(
     state = row.state_at(now)
     if state is not ChallengeState.PENDING:
         return undo(ChallengeClosed(state.value))
-    locked = routing.locked(held, row.policy, now)
-    if locked is not None:
-        return undo(locked)
-    if row.sends >= row.policy.max_sends:
-        return undo(RateLimited(f"{row.policy.max_sends} sends a challenge", retry_after=row.expires_at - now))
-    if row.resend_at > now:
-        return undo(RateLimited("a code was sent a moment ago", retry_after=row.resend_at - now))
     private = Private.unseal(ctx.keyring, row)
     rest = routing.resting(connection, row.policy, now)
     step = routing.pick(ctx, row.policy, private, None, first=row.step + 1, channel=channel, resting=rest)
@@ -297,6 +290,13 @@ def _reserve_resend(
         return undo(step)
     if row.policy.route.channels[step] == TOTP:
         return undo(InvalidRequest("nothing is sent for an authenticator app: open a challenge with it instead"))
+    locked = routing.locked(held, row.policy, now)
+    if locked is not None:
+        return undo(locked)
+    if row.sends >= row.policy.max_sends:
+        return undo(RateLimited(f"{row.policy.max_sends} sends a challenge", retry_after=row.expires_at - now))
+    if row.resend_at > now:
+        return undo(RateLimited("a code was sent a moment ago", retry_after=row.resend_at - now))
     refused = routing.charge(connection, limits.of_send(row.policy, routing.recipient_keys(ctx, private)), now)
     if refused is not None:
         return undo(refused)

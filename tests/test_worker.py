@@ -1,0 +1,284 @@
+"""The worker: what is queued is sent, what is unknown is asked about, and stopping loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from otpvoice import DeliveryState, OTPService, OutcomeUnknown, Policy, ProviderUnavailable, Route, RouteStep
+from otpvoice.channels.base import Message, Receipt, Report
+from otpvoice.clock import ManualClock
+from otpvoice.flow import Flow, call
+from otpvoice.store import deliveries
+from otpvoice.worker import Worker
+from tests.conftest import NUMBER, Maker
+from tests.reporting import Reporting, push
+
+SECOND = timedelta(seconds=1)
+
+
+class House:
+    """A service whose issuing only queues, and workers that are run by hand."""
+
+    def __init__(self, make: Maker, clock: ManualClock) -> None:
+        self.make, self.clock = make, clock
+        self.sms, self.voice = Reporting("sms", medium="sms"), Reporting("voice")
+
+    def service(self, *steps: RouteStep, **policy: Any) -> OTPService:
+        route = Route(steps=steps) if steps else Route.of("sms", "voice")
+        service: OTPService = self.make(
+            channels=[self.sms, self.voice],
+            policies={"login": Policy(route=route, hash_profile="fast", **policy)},
+            worker=True,
+        )
+        service._housed = None  # Nothing is sent but by the workers that the test runs.
+        return service
+
+    def work(self, service: OTPService, **options: Any) -> Worker:
+        worker = Worker(service._assembly, poll=timedelta(milliseconds=5), **options)
+        asyncio.run(worker.run(until_idle=True))
+        return worker
+
+
+@pytest.fixture
+def house(services: Maker, clock: ManualClock) -> House:
+    return House(services, clock)
+
+
+def test_issuing_only_queues_and_a_worker_sends(house: House) -> None:
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    assert challenge.delivery is not None
+    assert challenge.delivery.state is DeliveryState.QUEUED
+    assert house.sms.sent == ()
+    house.work(service)
+    assert service.get(challenge.id).deliveries[0].state is DeliveryState.ACCEPTED
+    assert service.verify_code(challenge.id, house.sms.sent[-1].code).channel == "sms"
+
+
+def test_many_workers_send_each_delivery_once(house: House) -> None:
+    service = house.service(max_live=1000, max_sends_per_day=1000)
+    for _ in range(40):
+        service.issue_code(NUMBER, purpose="login")
+
+    async def four() -> None:
+        workers = [Worker(service._assembly, poll=timedelta(milliseconds=5), concurrency=5) for _ in range(4)]
+        await asyncio.gather(*(worker.run(until_idle=True) for worker in workers))
+
+    asyncio.run(four())
+    sent = [message.delivery_id for message in house.sms.sent]
+    assert len(sent) == len(set(sent)) == 40
+
+
+def test_a_timer_goes_on_only_where_the_route_says_so(house: House) -> None:
+    plain = house.service()
+    plain.issue_code(NUMBER, purpose="login")
+    house.work(plain)
+    house.clock.advance(200)
+    house.work(plain)
+    assert house.voice.sent == ()
+    timed = house.service(RouteStep(channel="sms", after=20 * SECOND), RouteStep(channel="voice"))
+    challenge = timed.issue_code(NUMBER, purpose="login")
+    house.work(timed)
+    house.clock.advance(19)
+    house.work(timed)
+    assert house.voice.sent == ()
+    house.clock.advance(1)
+    house.work(timed)
+    assert [d.cause for d in timed.get(challenge.id).deliveries] == [None, "timer"]
+    assert len(house.voice.sent) == 1
+
+
+def test_no_report_goes_on_after_asking_the_provider(house: House) -> None:
+    service = house.service(RouteStep(channel="sms", no_report_within=30 * SECOND), RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    house.clock.advance(30)
+    house.work(service)
+    assert house.sms.asked == [challenge.delivery.id if challenge.delivery else ""]
+    assert [d.cause for d in service.get(challenge.id).deliveries] == [None, "no_report"]
+
+
+def test_a_report_that_the_provider_has_is_found_in_time(house: House) -> None:
+    service = house.service(RouteStep(channel="sms", no_report_within=30 * SECOND), RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    assert challenge.delivery is not None
+    house.sms.known[challenge.delivery.id] = Report(delivery_id=challenge.delivery.id, state=DeliveryState.DELIVERED)
+    house.clock.advance(30)
+    house.work(service)
+    assert [d.state for d in service.get(challenge.id).deliveries] == [DeliveryState.DELIVERED]
+    assert house.voice.sent == ()
+
+
+def test_a_reported_delivery_does_not_fall_to_no_report(house: House) -> None:
+    service = house.service(RouteStep(channel="sms", no_report_within=30 * SECOND), RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    assert challenge.delivery is not None
+    service.apply_report("sms", push({"delivery_id": challenge.delivery.id, "state": "delivered"}))
+    house.clock.advance(60)
+    house.work(service)
+    assert house.voice.sent == ()
+
+
+def test_an_unknown_outcome_is_reconciled_before_anything_rings(house: House) -> None:
+    """Promise 5.6: the provider is asked by the delivery id that it echoes; only then is a call placed again."""
+    house.sms.fail_with(OutcomeUnknown("silence"), taken=True)
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    assert challenge.delivery is not None
+    unknown = challenge.delivery.id
+    house.sms.known[unknown] = Report(delivery_id=unknown, reference="r9", state=DeliveryState.ACCEPTED)
+    house.clock.advance(10)
+    house.work(service)
+    (seen,) = service.get(challenge.id).deliveries
+    assert (seen.state, seen.reference) == (DeliveryState.ACCEPTED, "r9")
+    assert len(house.sms.sent) == 1
+    assert house.voice.sent == ()
+    assert service.verify_code(challenge.id, house.sms.sent[-1].code).channel == "sms"
+
+
+def test_what_the_provider_never_received_goes_on(house: House) -> None:
+    house.sms.fail_with(OutcomeUnknown("silence"))
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    for _ in range(8):
+        house.work(service)
+        house.clock.advance(10)
+    house.work(service)
+    assert [(d.state, d.reason) for d in service.get(challenge.id).deliveries] == [
+        (DeliveryState.FAILED, "not_received"),
+        (DeliveryState.ACCEPTED, None),
+    ]
+    assert len(house.sms.asked) > 1
+
+
+def test_a_provider_that_cannot_be_asked_decides_nothing(house: House) -> None:
+    def down() -> None:
+        raise ProviderUnavailable("down")
+
+    house.sms.fail_with(OutcomeUnknown("silence"))
+    house.sms.trouble = down
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    for _ in range(12):
+        house.work(service)
+        house.clock.advance(10)
+    (seen,) = service.get(challenge.id).deliveries
+    assert seen.state is DeliveryState.UNKNOWN
+    assert house.voice.sent == ()
+
+
+def test_a_provider_that_is_down_is_tried_again_with_a_fresh_code(house: House) -> None:
+    house.voice.fail_with(ProviderUnavailable("down"), times=2)
+    service = house.service(RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    for _ in range(4):
+        house.work(service)
+        house.clock.advance(8)
+    (seen,) = service.get(challenge.id).deliveries
+    assert seen.state is DeliveryState.ACCEPTED
+    assert len(house.voice.sent) == 1
+    assert [event.kind for event in service.events(challenge.id)].count("delivery.retried") == 2
+
+
+def test_a_dead_workers_lease_is_taken_over(house: House) -> None:
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    store = service._assembly.store
+    lease = service._context.lease
+    claimed = store.transact(
+        lambda connection, now: deliveries.claim_due(connection, owner="dead", most=9, now=now, until=now + lease)
+    )
+    assert len(claimed) == 1
+    house.work(service)
+    assert house.sms.sent == ()
+    house.clock.advance(lease)
+    house.work(service)
+    assert len(house.sms.sent) == 1
+    assert service.get(challenge.id).deliveries[0].state is DeliveryState.ACCEPTED
+
+
+def test_a_sender_that_died_after_asking_is_looked_up_and_nothing_rings_twice(house: House) -> None:
+    class Dies(Reporting):
+        def deliver(self, message: Message) -> Flow[Receipt]:
+            yield from super().deliver(message)
+            raise KeyboardInterrupt
+
+    house.sms = Dies("sms", medium="sms")
+    service = house.service()
+    direct = house.make(channels=[house.sms, house.voice], policies=service._context.policies)
+    with pytest.raises(KeyboardInterrupt):
+        direct.issue_code(NUMBER, purpose="login")
+    sent = house.sms.sent[-1]
+    house.sms.known[sent.delivery_id] = Report(
+        delivery_id=sent.delivery_id, reference="r1", state=DeliveryState.DELIVERED
+    )
+    house.clock.advance(61)
+    house.work(service)
+    (seen,) = service.get(sent.challenge_id).deliveries
+    assert seen.state is DeliveryState.DELIVERED
+    assert len(house.sms.sent) == 1
+    assert house.voice.sent == ()
+    assert service.verify_code(sent.challenge_id, sent.code).channel == "sms"
+
+
+def test_stopping_finishes_what_has_begun_and_hands_back_the_rest(house: House) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(Reporting):
+        def deliver(self, message: Message) -> Flow[Receipt]:
+            yield from call(lambda: (begun.set(), go.wait(20)))
+            return (yield from super().deliver(message))
+
+    house.sms = Slow("sms", medium="sms")
+    service = house.service(max_live=10)
+    for _ in range(3):
+        service.issue_code(NUMBER, purpose="login")
+    worker = Worker(service._assembly, per_channel=1, poll=timedelta(milliseconds=5))
+    worker.start()
+    assert begun.wait(20)
+    worker.stop()
+    go.set()
+    worker.join(20)
+    assert not worker.alive
+    assert len(house.sms.sent) == 1
+    house.work(service)  # No time has passed: the others were handed back, not left to their leases.
+    assert len(house.sms.sent) == 3
+
+
+def test_a_service_with_a_worker_inside_sends_by_itself_and_closes(services: Maker) -> None:
+    sent = threading.Event()
+
+    class Tells(Reporting):
+        def deliver(self, message: Message) -> Flow[Receipt]:
+            receipt = yield from super().deliver(message)
+            sent.set()
+            return receipt
+
+    voice = Tells("voice")
+    service = services(channels=[voice], worker=True)
+    challenge = service.issue_code(NUMBER, purpose="login")
+    assert sent.wait(20)
+    service.close()
+    assert service.verify_code(challenge.id, voice.sent[-1].code).channel == "voice"
+
+
+def test_a_closed_challenges_queued_delivery_is_never_sent(house: House) -> None:
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    service.cancel(challenge.id)
+    house.work(service)
+    assert house.sms.sent == ()
+    assert [d.reason for d in service.get(challenge.id).deliveries] == ["superseded"]
+    late = service.issue_code(NUMBER, purpose="login")
+    house.clock.advance(300)
+    house.work(service)
+    assert house.sms.sent == ()
+    assert [d.state for d in service.get(late.id).deliveries] == [DeliveryState.FAILED]
