@@ -240,6 +240,10 @@ class OTPService(_Base):
         """Remove history whose retention time is over, in bounded batches. Run it daily."""
         return self._runner.run(upkeep.purge(self._context))
 
+    def health(self) -> Mapping[str, upkeep.ChannelHealth]:
+        """How every channel's provider has done in the last 15 minutes, and whether it is passed over."""
+        return self._runner.run(upkeep.health(self._context))
+
     def probe(self) -> Mapping[str, Sequence[Finding]]:
         """Ask every channel's provider, at no cost, whether its settings work."""
         return self._runner.run(upkeep.probe(self._context))
@@ -348,6 +352,10 @@ class AsyncOTPService(_Base):
     async def purge(self) -> upkeep.Purged:
         """See :meth:`OTPService.purge`."""
         return await self._runner.run(upkeep.purge(self._context))
+
+    async def health(self) -> Mapping[str, upkeep.ChannelHealth]:
+        """See :meth:`OTPService.health`."""
+        return await self._runner.run(upkeep.health(self._context))
 
     async def probe(self) -> Mapping[str, Sequence[Finding]]:
         """See :meth:`OTPService.probe`."""

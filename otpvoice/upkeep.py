@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from otpvoice.channels.base import Finding
 from otpvoice.context import Context
 from otpvoice.errors import DeliveryError
 from otpvoice.flow import Flow, transact
-from otpvoice.store import history
+from otpvoice.store import breakers, history
+from otpvoice.store.breakers import Rates
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 CHALLENGES_KEPT = timedelta(hours=24)
 """After its end a challenge, its sealed recipient and its deliveries are kept this long (property P76)."""
@@ -21,6 +26,7 @@ LEDGERS_KEPT = timedelta(days=400)
 FACTORS_KEPT = timedelta(hours=24)
 """An authenticator app that nobody confirmed."""
 BATCH = 1000
+HEALTH_WINDOW = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,43 @@ def purge(ctx: Context, *, batch: int = BATCH) -> Flow[Purged]:
         ledgers=(yield from every(partial(history.purge_ledgers, kept=LEDGERS_KEPT))),
         factors=(yield from every(partial(history.purge_factors, kept=FACTORS_KEPT))),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelHealth:
+    """How a channel's provider has done lately."""
+
+    channel: str
+    resting_until: datetime | None
+    """Its breaker is open: it is passed over until then where a route has another channel."""
+    failures: int
+    """In a row, until now."""
+    reason: str | None
+    """What the last of them was."""
+    rates: Rates | None
+    """Of the last 15 minutes; None where nothing was sent."""
+
+
+def health(ctx: Context) -> Flow[Mapping[str, ChannelHealth]]:
+    """Every configured channel's health, from the database: all processes' together."""
+
+    def look(connection: Connection, now: datetime) -> Mapping[str, ChannelHealth]:
+        states = breakers.states(connection)
+        rates = breakers.rates(connection, since=now - HEALTH_WINDOW)
+        found = {}
+        for name in ctx.channels:
+            row = states.get(name)
+            resting = row is not None and row.open_until is not None and row.open_until > now
+            found[name] = ChannelHealth(
+                channel=name,
+                resting_until=row.open_until if row is not None and resting else None,
+                failures=0 if row is None else row.failures,
+                reason=None if row is None else row.reason,
+                rates=rates.get(name),
+            )
+        return found
+
+    return (yield from transact(look))
 
 
 def probe(ctx: Context) -> Flow[Mapping[str, Sequence[Finding]]]:

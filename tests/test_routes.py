@@ -207,6 +207,11 @@ def test_a_channel_that_keeps_failing_is_skipped_and_tried_again(home: Home) -> 
         service.issue_code(NUMBER, purpose="login")
     skipped = service.issue_code(NUMBER, purpose="login")
     assert [d.channel for d in skipped.deliveries] == ["voice"]
+    health = service.health()
+    assert (health["sms"].failures, health["sms"].reason) == (5, "unavailable")
+    assert health["sms"].resting_until is not None
+    assert (health["sms"].rates.acceptance, health["voice"].rates.acceptance) == (0, 1)
+    assert health["other"].rates is None
     home.clock.advance(31)
     tried = service.issue_code(NUMBER, purpose="login")
     assert [d.channel for d in tried.deliveries] == ["sms"]

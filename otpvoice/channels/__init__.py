@@ -1,0 +1,1 @@
+"""Channels: one class per provider and medium."""
