@@ -6,11 +6,10 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from otpvoice import recipients
 from otpvoice.channels.base import Channel
 from otpvoice.errors import ConfigurationError, UnknownChannel, UnknownPurpose
 from otpvoice.keys import Keyring
@@ -18,7 +17,7 @@ from otpvoice.policy import Policy
 from otpvoice.speech.wordings import Wordings
 from otpvoice.store import wakeups
 from otpvoice.store.challenges import ChallengeRow
-from otpvoice.types import Binding, Recipient
+from otpvoice.types import Address, Binding, Recipient
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -94,8 +93,9 @@ class Private:
 
     def seal(self, keyring: Keyring, challenge_id: str) -> bytes:
         """Encrypted for this challenge only."""
+        # The recipient as it was parsed: reading it again costs nothing, and no later release reads it otherwise.
         members: dict[str, Any] = {
-            "recipient": None if self.recipient is None else str(self.recipient.address),
+            "recipient": None if self.recipient is None else asdict(self.recipient),
             "subject": self.subject,
             "binding": None if self.binding is None else self.binding.as_dict(),
             "locale": self.locale,
@@ -108,8 +108,11 @@ class Private:
         if row.sealed is None:
             raise ConfigurationError("the challenge's recipient was erased")
         members = json.loads(keyring.unseal(row.sealed, context=f"challenge:{row.id}"))
+        recipient = members["recipient"]
         return cls(
-            recipient=None if members["recipient"] is None else recipients.parse(members["recipient"]),
+            recipient=None
+            if recipient is None
+            else Recipient(**(recipient | {"address": Address(recipient["address"])})),
             subject=members["subject"],
             binding=None if members["binding"] is None else Binding.from_dict(members["binding"]),
             locale=members["locale"],
