@@ -1,0 +1,1 @@
+"""A local ITNIO for tests and trials: see docs/simulator.md."""
