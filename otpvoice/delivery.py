@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from otpvoice import codes
 from otpvoice.channels.base import Channel, Message, Receipt
-from otpvoice.context import Context, digest
+from otpvoice.context import Context, Private, digest
 from otpvoice.errors import (
     ContentRejected,
     DeliveryError,
@@ -23,7 +23,7 @@ from otpvoice.errors import (
 )
 from otpvoice.flow import Flow, Seat, slow_hash, take_seat, transact
 from otpvoice.routing import Job, advance, following
-from otpvoice.speech.compose import compose
+from otpvoice.speech.compose import Utterance, compose
 from otpvoice.store import breakers, challenges, deliveries, events
 from otpvoice.store.challenges import ChallengeRow
 from otpvoice.store.deliveries import DeliveryRow
@@ -122,23 +122,37 @@ def perform(ctx: Context, job: Job, seat: Seat) -> Flow[Outcome]:
     return (yield from _settle(ctx, job, state, receipt=receipt))
 
 
+def words(
+    ctx: Context, channel: Channel, code: Code, *, purpose: str, private: Private, valid_for: timedelta
+) -> Utterance:
+    """What a channel is to say. Raises :class:`~otpvoice.errors.InvalidRequest` for what cannot be said at all."""
+    return compose(
+        code,
+        capabilities=channel.capabilities,
+        purpose=purpose,
+        valid_for=valid_for,
+        locale=private.locale,
+        region=None if private.recipient is None else private.recipient.region,
+        default_locale=ctx.default_locale,
+        brand=ctx.brand,
+        binding=private.binding,
+        wordings=ctx.wordings,
+        host=ctx.sms_host,
+        app_hash=ctx.sms_app_hash,
+    )
+
+
 def _message(ctx: Context, job: Job, channel: Channel, code: Code) -> Message:
     recipient = job.private.recipient
     if recipient is None:
         raise InvalidRequest("the challenge has no recipient to send to")
-    said = compose(
+    said = words(
+        ctx,
+        channel,
         code,
-        capabilities=channel.capabilities,
         purpose=job.challenge.purpose,
+        private=job.private,
         valid_for=job.challenge.expires_at - job.delivery.created_at,
-        locale=job.private.locale,
-        region=recipient.region,
-        default_locale=ctx.default_locale,
-        brand=ctx.brand,
-        binding=job.private.binding,
-        wordings=ctx.wordings,
-        host=ctx.sms_host,
-        app_hash=ctx.sms_app_hash,
     )
     return Message(
         delivery_id=job.delivery.id,

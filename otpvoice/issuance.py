@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from otpvoice import codes, inputs, recipients, routing, views
 from otpvoice.context import TOTP, Context, Private, new_id
-from otpvoice.delivery import Outcome, send
+from otpvoice.delivery import Outcome, send, words
 from otpvoice.errors import (
     ChallengeClosed,
+    ContentRejected,
     InvalidRequest,
     OTPVoiceError,
     OutcomeUnknown,
@@ -30,7 +31,7 @@ from otpvoice.store.deliveries import DeliveryRow
 from otpvoice.store.events import Event
 from otpvoice.store.factors import FactorRow
 from otpvoice.store.ledgers import LedgerRow
-from otpvoice.types import Binding, Challenge, ChallengeState, DeliveryState
+from otpvoice.types import Binding, Challenge, ChallengeState, Code, DeliveryState
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -184,6 +185,7 @@ def _wish(
         )
     if target is None and private.subject is None:
         raise InvalidRequest("give a recipient, or a subject that has an authenticator app")
+    _check_words(ctx, policy, purpose, private)
     asking = inputs.client(client)
     index = ctx.keyring.index
     return _Wish(
@@ -195,6 +197,19 @@ def _wish(
         subject_keys=() if private.subject is None else index("subject", f"{ctx.tenant}:{private.subject}"),
         client_keys=() if asking is None else index("client", f"{ctx.tenant}:{limits.network(asking)}"),
     )
+
+
+def _check_words(ctx: Context, policy: Policy, purpose: str, private: Private) -> None:
+    """Refuse what no channel of the route could say (a payee, an amount, a locale) before anything is charged."""
+    if private.recipient is None or (private.binding is None and private.locale is None):
+        return
+    blank = Code("0" * policy.code_length)
+    for name in policy.route.channels:
+        if routing.possible(ctx, name, private, None):
+            try:
+                words(ctx, ctx.channel(name), blank, purpose=purpose, private=private, valid_for=policy.ttl)
+            except ContentRejected:
+                continue  # Too long for this channel: the route may have another.
 
 
 def _open(connection: Connection, now: datetime, *, ctx: Context, wish: _Wish) -> _Opened | OTPVoiceError:
@@ -211,8 +226,7 @@ def _open(connection: Connection, now: datetime, *, ctx: Context, wish: _Wish) -
     if wish.policy.route.channels[step] != TOTP:
         factor = None
     sending = limits.of_send(wish.policy, wish.recipient_keys) if factor is None else ()
-    # The counters come before the look at what is live: their rows are held until the commit, and so serialise
-    # all who open challenges for this recipient.
+    # The look at what is live comes last: it holds back all others who open challenges for this recipient.
     refused = routing.charge(connection, [*sending, *limits.of_client(wish.policy, wish.client_keys)], now)
     live, earliest = challenges.live(
         connection, ctx.tenant, recipient_keys=wish.recipient_keys, subject_keys=wish.subject_keys, now=now

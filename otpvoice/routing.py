@@ -57,8 +57,8 @@ def pick(
         wanted: Sequence[int] = [names.index(channel)]
     else:
         wanted = [step for step in range(first, len(names)) if policy.route.steps[step].is_for(private.recipient)]
-    possible = [step for step in wanted if _possible(ctx, names[step], private, factor)]
-    for step in [step for step in possible if names[step] not in resting] or possible:
+    reachable = [step for step in wanted if possible(ctx, names[step], private, factor)]
+    for step in [step for step in reachable if names[step] not in resting] or reachable:
         return step
     if channel == TOTP:
         return UnknownFactor("this subject has no confirmed authenticator app, or the challenge is open already")
@@ -186,7 +186,8 @@ def advance(
     return queue(connection, ctx, row, private, held, now, cause=cause)
 
 
-def _possible(ctx: Context, name: str, private: Private, factor: FactorRow | None) -> bool:
+def possible(ctx: Context, name: str, private: Private, factor: FactorRow | None) -> bool:
+    """Whether a step can be taken for this recipient at all, whatever the route's conditions."""
     if name == TOTP:
         return factor is not None
     if private.recipient is None or name not in ctx.channels:

@@ -1,0 +1,1 @@
+"""Wordings per locale, digits that are spelled, and limits per provider language."""
