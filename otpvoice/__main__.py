@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 _EXTRA = {"typer", "rich", "segno"}
@@ -16,6 +17,9 @@ def main() -> None:
             raise
         sys.stderr.write("otpvoice: the command line is an extra: pip install 'otpvoice[cli]'\n")
         sys.exit(3)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # A call was placed: a narrow terminal must not end the command.
     app(prog_name="otpvoice")
 
 
