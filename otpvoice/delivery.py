@@ -19,6 +19,7 @@ from otpvoice.errors import (
     NoBalance,
     OutcomeUnknown,
     ProviderMisconfigured,
+    ProviderThrottled,
     RecipientRejected,
 )
 from otpvoice.flow import Flow, Seat, slow_hash, take_seat, transact
@@ -202,7 +203,7 @@ def _try_again(ctx: Context, job: Job, error: DeliveryError) -> timedelta | None
     if following(ctx, job.challenge, job.private) is not None:
         return None
     wait = min(FIRST_WAIT * 2**job.delivery.tries, LONGEST_WAIT) * (0.5 + ctx.randbelow(1000) / 1000)
-    return max(wait, getattr(error, "retry_after", timedelta(0)))
+    return max(wait, error.retry_after) if isinstance(error, ProviderThrottled) else wait
 
 
 def _requeue(ctx: Context, job: Job, error: DeliveryError, wait: timedelta) -> Flow[Outcome]:

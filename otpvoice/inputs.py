@@ -24,6 +24,11 @@ def subject(value: str | None) -> str | None:
     return _printable("subject", value, LONGEST_SUBJECT)
 
 
+def purpose(value: str | None) -> str | None:
+    """What a caller says that a code is for; one that no policy has is a false claim, not a mistake."""
+    return _printable("purpose", value, LONGEST_SUBJECT)
+
+
 def client(value: str | None) -> str | None:
     """Who asks: an address or a device id, 1 to 256 printable characters."""
     return _printable("client", value, LONGEST_CLIENT)

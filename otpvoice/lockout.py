@@ -83,9 +83,10 @@ def code_length(ledger: Ledger, policy: Policy, now: datetime) -> int:
 
 def _until_fewer(ledger: Ledger, bound: int, now: datetime) -> timedelta:
     """When enough months have left the rolling year for the failures to be fewer than ``bound``."""
-    remaining = ledger.failures(now)
-    for month in sorted(ledger.months):
-        remaining -= ledger.months[month]
+    recent = ledger._recent(now)
+    remaining = sum(recent.values())
+    for month in sorted(recent):
+        remaining -= recent[month]
         if remaining < bound:
             year, number = (int(part) for part in month.split("-"))
             following = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)

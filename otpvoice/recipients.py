@@ -91,7 +91,9 @@ def _mailbox(text: str) -> Recipient:
     if any(character in text for character in '\r\n,;<>"') or text != text.strip():
         raise InvalidRecipient("the recipient is one plain mailbox: no name, list, quotes or line breaks")
     try:
-        valid = validate_email(text, check_deliverability=False, allow_smtputf8=False, test_environment=True)
+        valid = validate_email(
+            text, check_deliverability=False, allow_smtputf8=False, test_environment=True, strict=True
+        )
     except EmailNotValidError:
         raise InvalidRecipient("that is not a valid mailbox; it looks like name@example.org") from None
     domain = (valid.ascii_domain or valid.domain).lower()

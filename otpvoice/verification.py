@@ -61,7 +61,7 @@ def verify(
     """Check what a person typed. See :meth:`otpvoice.OTPService.verify_code`."""
     typed = codes.normalise(inputs.code(code))
     known = inputs.challenge_id(challenge_id)
-    claims = _Claims(purpose=purpose, subject=inputs.subject(subject), binding=inputs.binding(binding))
+    claims = _Claims(purpose=inputs.purpose(purpose), subject=inputs.subject(subject), binding=inputs.binding(binding))
     if known is None:
         raise ChallengeClosed
     # The place in the hashing queue comes first: a busy process refuses before an attempt is spent.

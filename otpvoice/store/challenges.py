@@ -101,6 +101,7 @@ _LIVE = select(func.count(), func.min(challenge.c.expires_at)).where(
     challenge.c.expires_at > bindparam("now", type_=challenge.c.expires_at.type),
     challenge.c.tenant == bindparam("tenant"),
 )
+_TURN = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("key"), 0)))
 _LIVE_OF_RECIPIENT = _LIVE.where(challenge.c.recipient_key.in_(bindparam("keys", expanding=True)))
 _LIVE_OF_SUBJECT = _LIVE.where(challenge.c.subject_key.in_(bindparam("keys", expanding=True)))
 
@@ -140,10 +141,24 @@ def live(
     subject_keys: tuple[str, ...],
     now: datetime,
 ) -> tuple[int, datetime | None]:
-    """How many challenges of a recipient (or, without one, of a subject) are open, and when the first one expires."""
+    """How many challenges of a recipient (or, without one, of a subject) are open, and when the first one expires.
+
+    Who looks has to itself, until its transaction ends, what it does about it.
+    """
     statement, keys = (_LIVE_OF_RECIPIENT, recipient_keys) if recipient_keys else (_LIVE_OF_SUBJECT, subject_keys)
+    _take_turns(connection, keys[0])
     count, earliest = connection.execute(statement, {"tenant": tenant, "keys": list(keys), "now": now}).one()
     return count, earliest
+
+
+def _take_turns(connection: Connection, key: str) -> None:
+    """Have this transaction be the only one that opens a challenge for the key; SQLite has one writer anyway.
+
+    Purposes have ledgers of their own, and an authenticator app's challenge counts no send: no row is sure to be
+    held by all. Taken after every row lock, so that it cannot deadlock with them.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_TURN, {"key": key})
 
 
 def claim(connection: Connection, row: ChallengeRow, *, codes: int) -> bool:

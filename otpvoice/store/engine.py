@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -160,6 +162,8 @@ class Store:
         if self.sqlite:
             _check_directory(self.url)
         options: dict[str, Any] = {"hide_parameters": True, "pool_size": self.pool_size, "pool_timeout": BUSY_SECONDS}
+        options |= {"logging_name": "otpvoice"}
+        logging.getLogger("sqlalchemy.engine.Engine.otpvoice").addFilter(_without_rows)
         if self.sqlite:
             options |= {"max_overflow": 0, "connect_args": {"timeout": BUSY_SECONDS, "check_same_thread": False}}
             options |= {"poolclass": QueuePool}
@@ -183,11 +187,30 @@ def _check_directory(url: URL) -> None:
 def _prepare_sqlite(dbapi: Any, _record: Any) -> None:
     dbapi.isolation_level = None  # The driver opens no transactions of its own; _begin_immediate does.
     cursor = dbapi.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _switch_to_wal(cursor)
     cursor.execute("PRAGMA synchronous = FULL")  # A charged attempt survives a power cut.
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA secure_delete = ON")  # What is wiped leaves the file, not only the index.
     cursor.close()
+
+
+def _without_rows(record: logging.LogRecord) -> bool:
+    # At DEBUG SQLAlchemy logs every row it reads, and rows hold tags and salts; hide_parameters hides parameters only.
+    return record.levelno > logging.DEBUG
+
+
+def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+    # Of all statements only this one does not wait for a lock: processes that meet on a new file would fail.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _prepare_postgres(dbapi: Any, _record: Any) -> None:
