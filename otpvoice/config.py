@@ -29,6 +29,8 @@ log = logging.getLogger("otpvoice.config")
 
 VOICE = "voice"
 """The channel that ITNIO's settings make, and the default route."""
+SMS = "sms"
+"""The channel that ITNIO's SMS application makes."""
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d)?")
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -119,7 +121,7 @@ def from_settings(settings: Settings, *, clock: Clock | None = None, worker: boo
 
 
 def build_channels(settings: Settings) -> dict[str, Channel]:
-    """The configured channels by name; ITNIO's settings make ``voice``.
+    """The configured channels by name; ITNIO's settings make ``voice`` and ``sms``.
 
     In development, ``voice`` prints to the terminal where nothing else is configured.
     """
@@ -129,13 +131,9 @@ def build_channels(settings: Settings) -> dict[str, Channel]:
         if not isinstance(kind, str):
             raise ConfigurationError(f"[channels.{name}] needs a type, one of: {', '.join(registry.known_types())}")
         own = {key: value for key, value in table.items() if key != "type"}
-        channels[name] = registry.create(name, kind, {**(settings.itnio() if kind.startswith("itnio-") else {}), **own})
-    itnio = settings.itnio()
-    if VOICE not in channels and set(_ITNIO_CREDENTIALS) & set(itnio):
-        missing = [f"OTPVOICE_ITNIO_{key.upper()}" for key in _ITNIO_CREDENTIALS if key not in itnio]
-        if missing:
-            raise ConfigurationError(f"ITNIO is configured in part: set {' and '.join(missing)} too")
-        channels[VOICE] = registry.create(VOICE, "itnio-voice", itnio)
+        shared = settings.itnio(kind) if kind.startswith("itnio-") else {}
+        channels[name] = registry.create(name, kind, {**shared, **own})
+    channels |= _itnio_channels(settings, channels)
     if not channels and settings.development:
         channels[VOICE] = registry.create(VOICE, "console", {})
     if not channels:
@@ -144,6 +142,27 @@ def build_channels(settings: Settings) -> dict[str, Channel]:
             "OTPVOICE_ITNIO_APP_ID, or [channels.NAME] in otpvoice.toml; to try without, OTPVOICE_DEVELOPMENT=1"
         )
     return channels
+
+
+def _itnio_channels(settings: Settings, configured: Mapping[str, Channel]) -> dict[str, Channel]:
+    """The channels that ITNIO's settings make by themselves: one for each application id.
+
+    Credentials without any are configured in part, unless a table of the file uses them.
+    """
+    wanted = [pair for pair in ((VOICE, "itnio-voice"), (SMS, "itnio-sms")) if "app_id" in settings.itnio(pair[1])]
+    used = any(str(table.get("type")).startswith("itnio-") for table in settings.channels.values())
+    if not wanted and not used and set(_ITNIO_CREDENTIALS) & set(settings.itnio()):
+        wanted = [(VOICE, "itnio-voice")]
+    made = {}
+    for name, kind in wanted:
+        if name in configured:
+            continue
+        itnio = settings.itnio(kind)
+        missing = [f"OTPVOICE_ITNIO_{key.upper()}" for key in _ITNIO_CREDENTIALS if key not in itnio]
+        if missing:
+            raise ConfigurationError(f"ITNIO is configured in part: set {' and '.join(missing)} too")
+        made[name] = registry.create(name, kind, itnio)
+    return made
 
 
 def build_policies(settings: Settings, route: Route) -> dict[str, Policy]:
@@ -178,6 +197,8 @@ def policy_values(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
             read[key] = _policy_value(kind, value)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"[{table}] {key} {error}") from None
+        except OverflowError:
+            raise ConfigurationError(f"[{table}] {key} is too large") from None
     if read.get("profile") == "nist":
         read.setdefault("stop_after", 100)
     return read

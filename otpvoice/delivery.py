@@ -202,7 +202,7 @@ def _try_again(ctx: Context, job: Job, error: DeliveryError) -> timedelta | None
         return None
     if following(ctx, job.challenge, job.private) is not None:
         return None
-    wait = min(FIRST_WAIT * 2**job.delivery.tries, LONGEST_WAIT) * (0.5 + ctx.randbelow(1000) / 1000)
+    wait: timedelta = min(FIRST_WAIT * 2**job.delivery.tries, LONGEST_WAIT) * (0.5 + ctx.randbelow(1000) / 1000)
     return max(wait, error.retry_after) if isinstance(error, ProviderThrottled) else wait
 
 
@@ -256,10 +256,14 @@ def _settle(
     return (yield from transact(settle))
 
 
-def next_look(ctx: Context, challenge: ChallengeRow, row: DeliveryRow, now: datetime) -> datetime | None:
+def next_look(
+    ctx: Context, challenge: ChallengeRow, row: DeliveryRow, now: datetime, *, asked: bool = False
+) -> datetime | None:
     """When somebody must look after a delivery next, None when nobody need.
 
-    ``row`` is as it is about to be stored. Timers count from the sending; what is over is due now.
+    ``row`` is as it is about to be stored. The route's timers count from the sending; one that ran out while nobody
+    looked is due now. ``asked``: the timers have just been acted on and the provider just asked, so that only what
+    is still to come counts, and the next poll, which comes at longer and longer intervals.
     """
     if row.state is DeliveryState.FAILED or row.sent_at is None:
         return None
@@ -268,11 +272,15 @@ def next_look(ctx: Context, challenge: ChallengeRow, row: DeliveryRow, now: date
     if row.state is DeliveryState.UNKNOWN and asks:
         return now + RECONCILE_AFTER
     step = challenge.policy.route.steps[row.step]
-    unreported = row.reported_at is None
-    poll = channel.capabilities.poll_after if channel is not None and asks and unreported else None
-    spans = [step.after, step.no_report_within if unreported else None, poll]
-    moments = [row.sent_at + span for span in spans if span is not None]
-    return min((at for at in moments if at > now), default=None)
+    reported = row.reported_at is not None or row.state is DeliveryState.DELIVERED
+    timers = [step.after, None if reported else step.no_report_within]
+    moments = [row.sent_at + span for span in timers if span is not None]
+    moments = [at for at in moments if at > now] if asked else [max(at, now) for at in moments]
+    poll = channel.capabilities.poll_after if channel is not None and asks and not reported else None
+    if poll is not None:
+        elapsed = now - row.sent_at
+        moments.append(now + max(elapsed / 2, RECONCILE_AFTER) if elapsed >= poll else row.sent_at + poll)
+    return min(moments, default=None)
 
 
 def _health(connection: Connection, ctx: Context, job: Job, error: DeliveryError | None, now: datetime) -> list[Event]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("otpvoice.reconciliation")
 
 GIVE_UP_AFTER = timedelta(seconds=60)
-"""After so long a provider that knows nothing of a delivery never received it."""
+"""After so long a provider that knows nothing of a delivery never received it, unless its channel says longer."""
 BUSY_WAIT = timedelta(seconds=1)
 
 
@@ -126,7 +126,8 @@ def _decide(
             connection, current, {"state": DeliveryState.UNKNOWN, "reason": "outcome_unknown", "settled_at": now}
         )
         events.record(connection, now, _event("delivery.unknown", ctx, current))
-    if current.state is DeliveryState.UNKNOWN and asks and (elapsed < GIVE_UP_AFTER or not reachable) and is_open:
+    give_up = max(GIVE_UP_AFTER, (channel and channel.capabilities.recorded_within) or GIVE_UP_AFTER)
+    if current.state is DeliveryState.UNKNOWN and asks and (elapsed < give_up or not reachable) and is_open:
         _release(connection, current, now + RECONCILE_AFTER)
         return None
     if current.state is DeliveryState.UNKNOWN and asks and reachable:
@@ -136,7 +137,7 @@ def _decide(
         events.record(connection, now, _event("delivery.failed", ctx, current))
     cause = _cause(held[0], current, elapsed)
     # Nobody waits for a closed challenge's report: what is known of it stays.
-    _release(connection, current, next_look(ctx, held[0], current, now) if is_open else None)
+    _release(connection, current, next_look(ctx, held[0], current, now, asked=True) if is_open else None)
     if cause is None or not is_open:
         return None
     return advance(connection, now, ctx=ctx, challenge_id=challenge.id, step=current.step, cause=cause)

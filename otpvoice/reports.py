@@ -10,6 +10,7 @@ import logging
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,9 @@ def receive(ctx: Context, channel_name: str, request: ReportRequest) -> Flow[Rec
     reports = channel.read_report(request)
     news = 0
     for report in reports:
-        news += yield from apply(ctx, channel, report)
+        confirmed = yield from channel.confirm(report)
+        if confirmed is not None:
+            news += yield from apply(ctx, channel, confirmed)
     return Received(reports=len(reports), news=news)
 
 
@@ -183,4 +186,5 @@ def _text(value: object) -> str | None:
     """A provider's word as it may be stored: short and printable."""
     if value is None:
         return None
-    return "".join(character for character in str(value) if character.isprintable())[:_LONGEST_TEXT]
+    written = f"{value:f}" if isinstance(value, Decimal) else str(value)
+    return "".join(character for character in written if character.isprintable())[:_LONGEST_TEXT]

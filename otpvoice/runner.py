@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar, cast
 
 import httpx
@@ -22,6 +23,13 @@ LONGEST_ANSWER = 1 << 20
 """Bytes of a provider's answer that are read; a longer one is not its API speaking."""
 TRANSACTION_THREADS = 4
 """Threads that perform the transactions of asynchronous flows."""
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict)
+"""All that httpx raises: these four have no base of their own."""
+
+
+def _no_cookies() -> CookieJar:
+    """A jar that takes none: one client speaks for every tenant and delivery."""
+    return CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
 
 
 class _Seat:
@@ -120,7 +128,7 @@ class Runner:
         # Made when first needed: loading the root certificates takes longer than opening a challenge.
         with self._opening:
             if self._client is None:
-                self._client = httpx.Client(follow_redirects=False)
+                self._client = httpx.Client(follow_redirects=False, cookies=_no_cookies())
             return self._client
 
     def _perform(self, step: Step) -> Any:
@@ -147,7 +155,7 @@ class Runner:
                     _bounded(body)
             finally:
                 response.close()
-        except httpx.HTTPError as error:
+        except _FAILURES as error:
             raise map_http_error(error) from error
         return _whole(response, bytes(body))
 
@@ -223,7 +231,7 @@ class AsyncRunner:
         # Connections belong to the loop that opened them: a script that calls asyncio.run twice has two loops.
         loop = asyncio.get_running_loop()
         if self._client is None or self._client_loop not in {None, loop}:
-            self._client = httpx.AsyncClient(follow_redirects=False)
+            self._client = httpx.AsyncClient(follow_redirects=False, cookies=_no_cookies())
             self._client_loop = loop
         return self._client
 
@@ -241,7 +249,7 @@ class AsyncRunner:
                     _bounded(body)
             finally:
                 await response.aclose()
-        except httpx.HTTPError as error:
+        except _FAILURES as error:
             raise map_http_error(error) from error
         return _whole(response, bytes(body))
 

@@ -32,6 +32,18 @@ Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)]
 Table = dict[str, Any]
 
+_ITNIO_VOICE_ONLY = frozenset(
+    {
+        "display_num",
+        "loop_count",
+        "recall_count",
+        "recall_interval",
+        "max_duration",
+        "max_ringing_time",
+        "language_profile",
+    }
+)
+
 
 class Settings(BaseSettings):
     """What an installation is told. Raises :class:`~otpvoice.errors.ConfigurationError` through :func:`read`."""
@@ -69,10 +81,18 @@ class Settings(BaseSettings):
 
     itnio_base_url: str | None = None
     itnio_path_prefix: str | None = None
+    itnio_sms_path: str | None = None
     itnio_api_key: str | None = None
     itnio_api_secret: SecretStr | None = None
     itnio_api_secret_file: Path | None = None
     itnio_app_id: str | None = None
+    """The voice application's id; makes the channel ``voice``."""
+    itnio_sms_app_id: str | None = None
+    """The SMS application's id; makes the channel ``sms``."""
+    itnio_sender_id: str | None = None
+    itnio_report_ips: Words | None = None
+    """Addresses and networks that may push reports; everybody where it is not set."""
+    itnio_confirm_reports: bool | None = None
     itnio_display_num: str | None = None
     itnio_loop_count: int | None = None
     itnio_recall_count: int | None = None
@@ -103,8 +123,11 @@ class Settings(BaseSettings):
         """The environment before the file, whose content comes in as the initial values."""
         return env_settings, init_settings
 
-    def itnio(self) -> dict[str, Any]:
-        """The ``itnio_…`` keys that are set, without their prefix."""
+    def itnio(self, kind: str = "itnio-voice") -> dict[str, Any]:
+        """The ``itnio_…`` keys that are set and that such a channel takes, without their prefix.
+
+        Voice and SMS have application ids of their own: neither is given the other's.
+        """
         found = {
             name.removeprefix("itnio_"): getattr(self, name)
             for name in type(self).model_fields
@@ -114,6 +137,12 @@ class Settings(BaseSettings):
             found["api_secret"] = _content("itnio_api_secret_file", self.itnio_api_secret_file)
         elif self.itnio_api_secret is not None:
             found["api_secret"] = self.itnio_api_secret.get_secret_value()
+        sms_app_id = found.pop("sms_app_id")
+        if kind == "itnio-sms":
+            found = {key: value for key, value in found.items() if key not in _ITNIO_VOICE_ONLY}
+            found["app_id"] = sms_app_id
+        else:
+            del found["sender_id"]
         return {key: value for key, value in found.items() if value is not None}
 
     def root_secrets(self) -> list[str]:

@@ -103,6 +103,8 @@ class Capabilities:
     """Whether the provider can be asked what became of a delivery, also of one whose answer never came."""
     poll_after: timedelta | None = None
     """When to ask about an accepted delivery that no push has reported on; None: never."""
+    recorded_within: timedelta | None = None
+    """How long a delivery that the provider took can be missing from its records; None: at most a minute."""
 
     def text_limit(self, language: str | None) -> int | None:
         """The longest text in code points for the provider's language code."""

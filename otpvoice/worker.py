@@ -130,6 +130,7 @@ class Worker:
 
     async def _work(self, until_idle: bool) -> None:
         troubles = 0
+        idle = False
         while not self._stop.is_set():
             self._wake.clear()
             try:
@@ -141,9 +142,13 @@ class Worker:
                 await self._rest(_BACK_OFF[min(troubles, len(_BACK_OFF) - 1)])
                 troubles += 1
             if claimed:
+                idle = False
                 continue
             if until_idle and not self._busy:
-                return
+                # Twice, because a row that somebody held for a moment was skipped the first time.
+                if idle:
+                    return
+                idle = True
             await self._rest(self._poll)
 
     async def _rest(self, seconds: float) -> None:

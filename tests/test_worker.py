@@ -144,6 +144,40 @@ def test_an_unknown_outcome_is_reconciled_before_anything_rings(house: House) ->
     assert service.verify_code(challenge.id, house.sms.sent[-1].code).channel == "sms"
 
 
+def test_a_timer_that_ran_out_while_the_outcome_was_unknown_is_acted_on(house: House) -> None:
+    house.sms.fail_with(OutcomeUnknown("silence"), taken=True)
+    service = house.service(RouteStep(channel="sms", no_report_within=30 * SECOND), RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    house.clock.advance(40)
+    assert challenge.delivery is not None
+    unknown = challenge.delivery.id
+    house.sms.known[unknown] = Report(delivery_id=unknown, reference="r9", state=DeliveryState.ACCEPTED)
+    house.work(service)
+    assert [d.cause for d in service.get(challenge.id).deliveries] == [None, "no_report"]
+
+
+def test_an_accepted_delivery_is_polled_until_it_is_known(house: House) -> None:
+    house.sms.poll_after = 20 * SECOND
+    service = house.service(RouteStep(channel="sms"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    for _ in range(8):
+        house.clock.advance(10)
+        house.work(service)
+    assert 2 <= len(house.sms.asked) <= 5
+    assert challenge.delivery is not None
+    sent = challenge.delivery.id
+    house.sms.known[sent] = Report(delivery_id=sent, state=DeliveryState.DELIVERED)
+    house.clock.advance(60)
+    house.work(service)
+    assert service.get(challenge.id).deliveries[0].state is DeliveryState.DELIVERED
+    asked = len(house.sms.asked)
+    house.clock.advance(60)
+    house.work(service)
+    assert len(house.sms.asked) == asked
+
+
 def test_what_the_provider_never_received_goes_on(house: House) -> None:
     house.sms.fail_with(OutcomeUnknown("silence"))
     service = house.service()

@@ -7,6 +7,7 @@ which the provider echoes in its records and reports.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,22 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from otpvoice.channels import rules
-from otpvoice.channels.base import Finding, HttpChannel, HttpDialogue, Message, Receipt, dialogue
+from otpvoice.channels.base import (
+    Finding,
+    HttpChannel,
+    HttpDialogue,
+    Inquiry,
+    Message,
+    Receipt,
+    Report,
+    ReportRequest,
+    dialogue,
+)
 from otpvoice.channels.http_requests import reference_of
-from otpvoice.channels.itnio_api import PROVIDER, Balance, ItnioAPI, ItnioSettings, describe_skew
+from otpvoice.channels.itnio_api import PROVIDER, ItnioAPI, ItnioSettings
+from otpvoice.channels.itnio_probe import probe
+from otpvoice.channels.itnio_records import is_of, record_of, search
+from otpvoice.channels.itnio_reports import call_report, check_sender, read_push
 from otpvoice.channels.itnio_status import VOICE_STATUS
 from otpvoice.channels.settings import rule
 from otpvoice.clock import Clock, SystemClock
@@ -85,8 +99,16 @@ G4_TEXT = 1000
 REPEATS = 3
 """``loopCount`` that every brand and generation takes; newer ones take 9."""
 
-CLOCK_TOLERANCE = timedelta(seconds=60)
-"""Skew that :meth:`ItnioVoice.probe` lets pass. The provider refuses at about 30 minutes."""
+RINGING = 60
+"""Seconds that the provider lets a phone ring where it is not told."""
+TALKING = 60
+"""Seconds that an answered call takes at most where the provider is not told to hang up: texts fit into them."""
+RECALL_INTERVAL = 5
+"""Minutes between two redials where the provider is not told."""
+UNTIL_RECORDED = timedelta(seconds=15)
+"""How long after its end a call can be missing from the records: the vendor does not say."""
+
+log = logging.getLogger("otpvoice.channels.itnio")
 
 _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _LANGUAGE = re.compile(r"[A-Z]{2,5}(/[0-9]{1,3})?")
@@ -113,6 +135,12 @@ class ItnioVoiceSettings(ItnioSettings):
     """Seconds to ring. None: the provider's 60."""
     language_profile: str = field(default="legacy", metadata=rule(rules.choice("legacy", "g4")))
     """``legacy``: the language codes and text limits that all accounts take; ``g4``: those of the newest page."""
+    cut_short_below: int = field(default=7, metadata=rule(rules.integer(0, 60)))
+    """Seconds of talk below which an answered call is ``voicemail_suspected``; 0: never.
+
+    A greeting and six digits take no less in any bundled language (0.9 s a digit, two pauses): whoever was on the line
+    for a shorter time has not heard the code once.
+    """
     languages: Mapping[str, str] = field(
         default_factory=dict, metadata=rule(rules.pairs(_TAG, _LANGUAGE, '{ "pt-BR" = "PT" }'))
     )
@@ -143,6 +171,11 @@ class ItnioVoice(HttpChannel):
             max_repeats=settings.loop_count or REPEATS,
             max_seconds=settings.max_duration,
             reports=True,
+            look_ups=True,
+            poll_after=_longest_call(settings)
+            if settings.poll_after is None
+            else timedelta(seconds=settings.poll_after),
+            recorded_within=_longest_call(settings),
         )
 
     @classmethod
@@ -199,38 +232,54 @@ class ItnioVoice(HttpChannel):
 
     def probe(self) -> Flow[Sequence[Finding]]:
         """Ask for the balance: it proves the credentials, shows the money and tells the provider's time."""
-        credentials = f"{self.name}: {PROVIDER} credentials"
+        return probe(self.name, self._api)
+
+    def read_report(self, request: ReportRequest) -> Sequence[Report]:
+        """What a status report of calls says; see :mod:`otpvoice.channels.itnio_reports` for what it may look like.
+
+        The provider signs nothing: keep the URL secret, and see the settings ``report_ips`` and ``confirm_reports``.
+        """
+        check_sender(request, self.settings.report_ips)
+        found = (call_report(item, cut_short_below=self._cut_short_below) for item in read_push(request.body))
+        return [report for report in found if report is not None]
+
+    def confirm(self, report: Report) -> Flow[Report | None]:
+        """With ``confirm_reports``, what the provider's own record of that call says, and nothing of the push."""
+        if not self.settings.confirm_reports:
+            return report
+        if report.reference is None:
+            return None
         try:
-            balance = yield from dialogue(self._api.balance())
+            record = yield from dialogue(record_of(self._api, report.reference))
         except DeliveryError as error:
-            return [Finding(name=credentials, ok=False, detail=str(error), remedy=_remedy(error))]
-        return [
-            Finding(name=credentials, ok=True, detail="accepted"),
-            self._money(balance),
-            *([] if balance.skew is None else [self._clock_finding(balance.skew)]),
-        ]
+            log.warning("channel %r: a report could not be confirmed: %s", self.name, error)
+            return None
+        return None if record is None else self._said({"voiceId": report.reference, **record})
 
-    def _money(self, balance: Balance) -> Finding:
-        parts = {"balance": balance.balance, "gift": balance.gift, "credit": balance.credit}
-        known = [f"{name} {amount}" for name, amount in parts.items() if amount is not None]
-        return Finding(
-            name=f"{self.name}: {PROVIDER} balance",
-            ok=balance.spendable,
-            detail=", ".join(known) or "the answer names no amount",
-            remedy="" if balance.spendable else "add credit in the provider's console: calls are refused without it",
-        )
+    def look_up(self, inquiry: Inquiry) -> Flow[Report | None]:
+        """The call's record: by the vendor's id, or by the delivery's own that the records echo."""
+        by_echo = inquiry.reference is None
+        if inquiry.reference is None:
+            within = self._capabilities.recorded_within or UNTIL_RECORDED
+            record = yield from dialogue(search(self._api, inquiry, within=within))
+        else:
+            record = yield from dialogue(record_of(self._api, inquiry.reference))
+        if record is None or not is_of(record, inquiry, by_echo=by_echo):
+            return None
+        known = {} if inquiry.reference is None else {"voiceId": inquiry.reference}
+        return self._said({**known, **record, "calledInfo": inquiry.delivery_id})
 
-    def _clock_finding(self, skew: timedelta) -> Finding:
-        ok = abs(skew) <= CLOCK_TOLERANCE
-        return Finding(
-            name=f"{self.name}: {PROVIDER} clock",
-            ok=ok,
-            detail=f"this machine's clock is {describe_skew(skew)}",
-            remedy="" if ok else "set this machine's clock by NTP (timedatectl set-ntp true)",
-        )
+    def _said(self, record: Mapping[str, Any]) -> Report | None:
+        return call_report(record, cut_short_below=self._cut_short_below)
+
+    @property
+    def _cut_short_below(self) -> int:
+        # A call that the provider ends at max_duration was not cut short by who answered.
+        return min(self.settings.cut_short_below, self.settings.max_duration or self.settings.cut_short_below)
 
 
-def _remedy(error: DeliveryError) -> str:
-    if error.retryable or isinstance(error, OutcomeUnknown):
-        return "check base_url, path_prefix and the way out to the network; then try again"
-    return "check api_key, api_secret, base_url and path_prefix against the provider's console"
+def _longest_call(settings: ItnioVoiceSettings) -> timedelta:
+    """How long a call takes until its record can be read, redials included."""
+    once = timedelta(seconds=(settings.max_ringing_time or RINGING) + (settings.max_duration or TALKING))
+    pause = timedelta(minutes=settings.recall_interval or RECALL_INTERVAL)
+    return once + settings.recall_count * (once + pause) + UNTIL_RECORDED

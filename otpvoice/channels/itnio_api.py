@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -21,7 +21,7 @@ from otpvoice.channels.base import HttpDialogue
 from otpvoice.channels.http_errors import http_date, map_http_status
 from otpvoice.channels.http_requests import QuietHeaders, json_bytes, read_json
 from otpvoice.channels.itnio_status import ACCOUNT_STATUS, TIMESTAMP_EXPIRED, Meaning
-from otpvoice.channels.rules import Secret
+from otpvoice.channels.rules import Network, Secret
 from otpvoice.channels.settings import ChannelSettings, Timeouts, nested, rule
 from otpvoice.clock import Clock
 from otpvoice.errors import DeliveryError, OutcomeUnknown, ProviderThrottled
@@ -44,6 +44,12 @@ class ItnioSettings(ChannelSettings):
     """Onbuka and Laaffic: ``/v3``."""
     sms_path: str = field(default="/sms", metadata=rule(rules.path_prefix()))
     """Where SMS and balance live below the prefix. Onbuka and Laaffic: empty."""
+    report_ips: tuple[Network, ...] = field(default=(), metadata=rule(rules.networks()))
+    """Who may push reports: the provider signs none and publishes no addresses. Empty: everybody."""
+    confirm_reports: bool = field(default=False, metadata=rule(rules.flag()))
+    """Whether a push is only a hint, and the provider's records are asked before anything of it is believed."""
+    poll_after: float | None = field(default=None, metadata=rule(rules.seconds(1, 86_400)))
+    """Seconds after the sending when the provider is asked what no push has told. None: as the product needs."""
     timeouts: Timeouts = field(default_factory=Timeouts, metadata=rule(nested(Timeouts)))
 
 
@@ -99,8 +105,9 @@ class ItnioAPI:
         payload: Mapping[str, Any] | None = None,
         *,
         statuses: Mapping[int, Meaning] = ACCOUNT_STATUS,
+        answers: Collection[int] = (0,),
     ) -> HttpDialogue[Envelope]:
-        """Ask, and return the envelope of a success.
+        """Ask, and return the envelope of a success, or of another status among ``answers``.
 
         A refusal for its timestamp (``-16``) is asked once more, signed with the time that the provider's own
         ``Date`` header tells. Any other status raises what ``statuses`` says, an unlisted one
@@ -114,7 +121,7 @@ class ItnioAPI:
             envelope = read_envelope(response, self._skew(response))
         if envelope is None:
             raise map_http_status(response, provider=PROVIDER, now=self._clock.now())
-        if envelope.status != 0:
+        if envelope.status not in answers:
             raise refusal(envelope, statuses)
         return envelope
 
@@ -127,6 +134,10 @@ class ItnioAPI:
             credit=_amount(envelope.body, "credit"),
             skew=envelope.skew,
         )
+
+    def their_time(self, envelope: Envelope) -> datetime | None:
+        """The provider's clock now, by its answer; None where that did not tell it."""
+        return None if envelope.skew is None else self._clock.now() + envelope.skew
 
     def _request(self, method: str, path: str, body: bytes | None, *, skew: timedelta) -> httpx.Request:
         settings = self._settings

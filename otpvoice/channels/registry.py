@@ -20,8 +20,10 @@ GROUP = "otpvoice.channels"
 
 BUNDLED: Mapping[str, str] = {
     "itnio-voice": "otpvoice.channels.itnio:ItnioVoice",
+    "itnio-sms": "otpvoice.channels.itnio_sms:ItnioSMS",
     "console": "otpvoice.channels.console:Console",
     "memory": "otpvoice.channels.memory:Memory",
+    "smtp": "otpvoice.channels.smtp:Smtp",
     "webhook": "otpvoice.channels.webhook:Webhook",
 }
 """Our own types, known without metadata: a source tree, a frozen application or a stale install has none of them."""

@@ -16,6 +16,7 @@ from otpvoice.types import Masked
 
 T = TypeVar("T")
 Rule: TypeAlias = Callable[[object], T]
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
@@ -54,6 +55,31 @@ def secret() -> Rule[Secret]:
         if _HEADER_SAFE.fullmatch(plain) is None:
             raise Unfit("must be ASCII without spaces")
         return Secret(plain)
+
+    return check
+
+
+def flag() -> Rule[bool]:
+    """True or false."""
+
+    def check(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise Unfit(f"must be true or false, not {kind_of(value)}")
+        return value
+
+    return check
+
+
+def networks() -> Rule[tuple[Network, ...]]:
+    """IP addresses and networks: ``["192.0.2.7", "2001:db8::/32"]``."""
+
+    def check(value: object) -> tuple[Network, ...]:
+        if not isinstance(value, list | tuple):
+            raise Unfit(f"must be a list of IP addresses and networks, not {kind_of(value)}")
+        try:
+            return tuple(ipaddress.ip_network(str(item)) for item in value)
+        except ValueError:
+            raise Unfit('must be a list of IP addresses and networks, such as "192.0.2.0/24"') from None
 
     return check
 
