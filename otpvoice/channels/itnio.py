@@ -124,7 +124,8 @@ class ItnioVoiceSettings(ItnioSettings):
     display_num: str | None = field(default=None, metadata=rule(rules.phone_digits()))
     """The caller id, one that the account may show. None: the provider chooses."""
     loop_count: int | None = field(default=None, metadata=rule(rules.integer(1, 9)))
-    """How often the provider plays a text: 1 to 9, for every message. None: as often as the message asks, up to 3."""
+    """How often the provider plays a text: 1 to 9, for every message; with :attr:`max_duration` at most as often as
+    the text was composed for. None: as often as the message asks, up to 3."""
     recall_count: int = field(default=0, metadata=rule(rules.integer(0, 9)))
     """How often the provider itself redials a call that failed. Its smallest pause is a minute: prefer a route."""
     recall_interval: int | None = field(default=None, metadata=rule(rules.integer(1, 999)))
@@ -221,7 +222,7 @@ class ItnioVoice(HttpChannel):
             "accent": accent or None,
             "text": message.text,
             "appId": settings.app_id,
-            "loopCount": settings.loop_count or message.repeats,
+            "loopCount": self._loops(message),
             "calledInfo": message.delivery_id,
             "maxDuration": settings.max_duration,
             "maxRingingTime": settings.max_ringing_time,
@@ -229,6 +230,13 @@ class ItnioVoice(HttpChannel):
         if settings.recall_count:
             fields |= {"recallCount": settings.recall_count, "recallInterval": settings.recall_interval}
         return {name: value for name, value in fields.items() if value is not None}
+
+    def _loops(self, message: Message) -> int:
+        """As many as configured, or as the text was composed for; never so many that max_duration cuts a code off."""
+        configured = self.settings.loop_count
+        if configured is None or self.settings.max_duration is not None:
+            return min(message.repeats, configured or message.repeats)
+        return configured
 
     def probe(self) -> Flow[Sequence[Finding]]:
         """Ask for the balance: it proves the credentials, shows the money and tells the provider's time."""
