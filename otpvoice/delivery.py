@@ -166,6 +166,7 @@ def _message(ctx: Context, job: Job, channel: Channel, code: Code) -> Message:
         locale=said.locale,
         language=said.language,
         repeats=said.repeats,
+        play_seconds=None if said.seconds is None else said.seconds / said.repeats,
         expires_at=job.challenge.expires_at,
     )
 

@@ -155,7 +155,7 @@ def test_every_parameter() -> None:
         max_ringing_time=30,
         app_id="other-app",
     )
-    assert body_of(channel, language="VN", text=Text("mã"), repeats=2) == {
+    assert body_of(channel, language="VN", text=Text("mã")) == {
         "callee": "84912345678",
         "displayNum": "15005550001",
         "language": "VN",
@@ -186,8 +186,10 @@ def test_repeats_of_the_message() -> None:
 
 def test_max_duration_keeps_a_configured_loop_from_cutting_a_code_off() -> None:
     """``loop_count`` is for every message, but a call that the provider ends early plays what was composed for it."""
-    assert body_of(channel_with(loop_count=3), repeats=1)["loopCount"] == 3
-    assert body_of(channel_with(loop_count=3, max_duration=40), repeats=1)["loopCount"] == 1
+    assert body_of(channel_with(loop_count=3), play_seconds=19.0)["loopCount"] == 3
+    assert body_of(channel_with(loop_count=3, max_duration=59), play_seconds=19.0)["loopCount"] == 3
+    assert body_of(channel_with(loop_count=3, max_duration=58), play_seconds=19.0)["loopCount"] == 2
+    assert body_of(channel_with(loop_count=3, max_duration=10), play_seconds=19.0)["loopCount"] == 1
     for repeats in (0, 4):
         with pytest.raises(InvalidRequest, match="1 to 3 times"):
             first_request(channel, repeats=repeats)

@@ -49,6 +49,8 @@ class Message:
     """The provider's own code for that language, from :attr:`Capabilities.languages`."""
     repeats: int = 1
     """How many times the provider is to play the text."""
+    play_seconds: float | None = None
+    """Voice: how long one play is expected to take; None where nobody computed it."""
     expires_at: datetime
 
 

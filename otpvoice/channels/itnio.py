@@ -96,6 +96,8 @@ LEGACY_SHORT_TEXTS: Mapping[str, int] = MappingProxyType({"IDN": 299, "VN": 299,
 LEGACY_TEXT = 800
 G4_TEXT = 1000
 
+PAUSE = 1.0
+"""Seconds between two plays of a text."""
 REPEATS = 3
 """``loopCount`` that every brand and generation takes; newer ones take 9."""
 
@@ -124,8 +126,8 @@ class ItnioVoiceSettings(ItnioSettings):
     display_num: str | None = field(default=None, metadata=rule(rules.phone_digits()))
     """The caller id, one that the account may show. None: the provider chooses."""
     loop_count: int | None = field(default=None, metadata=rule(rules.integer(1, 9)))
-    """How often the provider plays a text: 1 to 9, for every message; with :attr:`max_duration` at most as often as
-    the text was composed for. None: as often as the message asks, up to 3."""
+    """How often the provider plays a text: 1 to 9, for every message; with :attr:`max_duration` only as often
+    as fits. None: as often as the message asks, up to 3."""
     recall_count: int = field(default=0, metadata=rule(rules.integer(0, 9)))
     """How often the provider itself redials a call that failed. Its smallest pause is a minute: prefer a route."""
     recall_interval: int | None = field(default=None, metadata=rule(rules.integer(1, 999)))
@@ -233,10 +235,12 @@ class ItnioVoice(HttpChannel):
 
     def _loops(self, message: Message) -> int:
         """As many as configured, or as the text was composed for; never so many that max_duration cuts a code off."""
-        configured = self.settings.loop_count
-        if configured is None or self.settings.max_duration is not None:
-            return min(message.repeats, configured or message.repeats)
-        return configured
+        loops = self.settings.loop_count or message.repeats
+        longest = self.settings.max_duration
+        if longest is not None and message.play_seconds is not None:
+            while loops > 1 and loops * message.play_seconds + (loops - 1) * PAUSE > longest:
+                loops -= 1
+        return loops
 
     def probe(self) -> Flow[Sequence[Finding]]:
         """Ask for the balance: it proves the credentials, shows the money and tells the provider's time."""
