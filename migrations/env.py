@@ -7,6 +7,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
+from otpvoice.store import http_tables, outbox_tables, twilio_tables  # noqa: F401 — put their tables on the metadata.
 from otpvoice.store.engine import Store
 from otpvoice.store.tables import metadata
 

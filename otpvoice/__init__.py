@@ -14,6 +14,7 @@ from otpvoice.errors import (
     NoBalance,
     OTPVoiceError,
     OutcomeUnknown,
+    ProofRejected,
     ProviderMisconfigured,
     ProviderThrottled,
     ProviderUnavailable,
@@ -31,6 +32,7 @@ from otpvoice.errors import (
     WeakSecret,
 )
 from otpvoice.policy import Policy, Route, RouteStep
+from otpvoice.proof import Proof, verify_proof
 from otpvoice.service import AsyncOTPService, OTPService
 from otpvoice.totp import TotpEnrollment
 from otpvoice.types import Binding, Challenge, ChallengeState, Delivery, DeliveryState, Medium, Verified
@@ -57,6 +59,8 @@ __all__ = [
     "OTPVoiceError",
     "OutcomeUnknown",
     "Policy",
+    "Proof",
+    "ProofRejected",
     "ProviderMisconfigured",
     "ProviderThrottled",
     "ProviderUnavailable",
@@ -82,4 +86,5 @@ __all__ = [
     "issue_code",
     "resend_code",
     "verify_code",
+    "verify_proof",
 ]

@@ -18,7 +18,8 @@ The tree::
     ├── VerificationFailed            what was typed does not verify
     │   ├── CodeMismatch              not the code; says how many attempts are left
     │   │   └── MalformedCode         cannot be a code at all; no attempt was spent
-    │   └── ChallengeClosed           expired, used, cancelled, exhausted or unknown
+    │   ├── ChallengeClosed           expired, used, cancelled, exhausted or unknown
+    │   └── ProofRejected             a proof that is forged, expired, redeemed or somebody else's
     ├── ServiceBusy                   the hashing queue is full; nothing was charged
     │   └── StoreUnavailable          the database did not answer; nothing is known to be charged
     └── DeliveryError                 the provider did not take the message
@@ -150,6 +151,13 @@ class ChallengeClosed(VerificationFailed):
         super().__init__("this challenge is closed; ask for a new code")
         self.reason = reason
         """For logs and for the holder: ``approved``, ``expired``, ``exhausted``, ``cancelled`` or ``unknown``."""
+
+
+class ProofRejected(VerificationFailed):
+    """A proof that does not count: forged, expired, redeemed already, or for something else. It does not say which."""
+
+    def __init__(self) -> None:
+        super().__init__("that proof does not count")
 
 
 class ServiceBusy(_ComesBack):

@@ -59,6 +59,8 @@ class Key:
     pepper: bytes = field(repr=False)
     index: bytes = field(repr=False)
     seal: bytes = field(repr=False)
+    proof: bytes = field(repr=False)
+    """The seed of the Ed25519 key that signs proofs."""
 
     @classmethod
     def derive(cls, secret: str) -> Self:
@@ -74,6 +76,7 @@ class Key:
             pepper=derived("pepper"),
             index=derived("index"),
             seal=derived("seal"),
+            proof=derived("proof"),
         )
 
 
@@ -106,6 +109,10 @@ class Keyring:
             )
         return key.pepper
 
+    def proof_seeds(self) -> tuple[tuple[str, bytes], ...]:
+        """Key ids and Ed25519 seeds for proofs: the signing key's first, then the older ones'."""
+        return tuple((key.kid, key.proof) for key in self._ring)
+
     def index(self, kind: str, value: str) -> tuple[str, ...]:
         """The keyed hashes by which a value is looked up: the writing key's first, then the older ones'."""
         material = framed(kind, value)
@@ -126,7 +133,7 @@ class Keyring:
             raise ConfigurationError("a stored value was sealed with a secret that is not in OTPVOICE_SECRET any more")
         try:
             return cipher.decrypt(nonce, body, header + context.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: cut short, so that not even a nonce is left.
             raise ConfigurationError(
                 "a stored value was changed, or moved from another row: it does not open"
             ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import io
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -31,6 +32,7 @@ WINDOW = 3
 """Codes that are right at any moment: the current step's and its two neighbours' (±30 s). Each counts as a guess."""
 MAX_CONFIRMATIONS = 5
 _NEVER = -1
+_FACTOR_ID = re.compile(r"fa_[0-9a-f]{32}")
 
 
 class TotpSecret(Masked):
@@ -105,8 +107,8 @@ def confirm(ctx: Context, factor_id: str, code: str, *, subject: str) -> Flow[No
 
     if not isinstance(factor_id, str):
         raise InvalidRequest(f"the factor id is a str, not {type(factor_id).__name__}")
-    row, at = yield from transact(claim)
-    if row is None:
+    row, at = (yield from transact(claim)) if _FACTOR_ID.fullmatch(factor_id) else (None, None)
+    if row is None or at is None:
         raise UnknownFactor("no factor waits to be confirmed under that id; enroll again")
     step = None if typed is None else matching_step(ctx.keyring, row, typed, at)
     if step is None:

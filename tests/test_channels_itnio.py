@@ -182,6 +182,9 @@ def test_repeats_of_the_message() -> None:
     """Where ``loop_count`` is not set the message says how often it is played, up to what every brand takes."""
     channel = channel_with()
     assert body_of(channel, repeats=3)["loopCount"] == 3
+    for repeats in (0, 4):
+        with pytest.raises(InvalidRequest, match="1 to 3 times"):
+            first_request(channel, repeats=repeats)
 
 
 def test_max_duration_keeps_a_configured_loop_from_cutting_a_code_off() -> None:
@@ -190,9 +193,6 @@ def test_max_duration_keeps_a_configured_loop_from_cutting_a_code_off() -> None:
     assert body_of(channel_with(loop_count=3, max_duration=59), play_seconds=19.0)["loopCount"] == 3
     assert body_of(channel_with(loop_count=3, max_duration=58), play_seconds=19.0)["loopCount"] == 2
     assert body_of(channel_with(loop_count=3, max_duration=10), play_seconds=19.0)["loopCount"] == 1
-    for repeats in (0, 4):
-        with pytest.raises(InvalidRequest, match="1 to 3 times"):
-            first_request(channel, repeats=repeats)
 
 
 def test_text_is_sent_as_utf8() -> None:

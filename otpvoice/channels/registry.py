@@ -24,6 +24,10 @@ BUNDLED: Mapping[str, str] = {
     "console": "otpvoice.channels.console:Console",
     "memory": "otpvoice.channels.memory:Memory",
     "smtp": "otpvoice.channels.smtp:Smtp",
+    "twilio-voice": "otpvoice.channels.twilio:TwilioVoice",
+    "twilio-sms": "otpvoice.channels.twilio_sms:TwilioSMS",
+    "vonage-voice": "otpvoice.channels.vonage:VonageVoice",
+    "vonage-sms": "otpvoice.channels.vonage_sms:VonageSMS",
     "webhook": "otpvoice.channels.webhook:Webhook",
 }
 """Our own types, known without metadata: a source tree, a frozen application or a stale install has none of them."""

@@ -41,6 +41,7 @@ from otpvoice.channels.vonage_api import (
     load_key,
     not_understood,
     private_key,
+    read_object,
     refusal,
     token,
 )
@@ -252,7 +253,8 @@ class VonageVoice(HttpChannel):
         """List one call: it costs nothing and proves the application's key."""
         credentials = f"{self.name}: {PROVIDER} credentials"
         try:
-            yield from dialogue(self._ask("/v1/calls?page_size=1"))
+            if (yield from dialogue(self._ask("/v1/calls?page_size=1"))) is None:
+                raise not_understood("there is no list of calls")
         except DeliveryError as error:
             unclear = error.retryable or isinstance(error, OutcomeUnknown)
             remedy = (
@@ -270,9 +272,7 @@ class VonageVoice(HttpChannel):
         if len(request.body) > LONGEST_PUSH:
             raise ReportRejected(f"the report is longer than {LONGEST_PUSH} bytes")
         check_token(request, self.settings.signature_secret, application_id=self.settings.application_id)
-        event = read_json(httpx.Response(200, content=request.body))
-        if not isinstance(event, dict):
-            raise ReportRejected("the report is not a JSON object")
+        event = read_object(request.body)
         named = parse_qs(urlsplit(request.url).query).get(_DELIVERY, [])
         delivery_id = named[0] if len(named) == 1 else None
         report = call_report(event, delivery_id=delivery_id, cut_short_below=self._cut_short_below)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -157,6 +158,17 @@ def check_token(request: ReportRequest, secret: str, *, application_id: str) -> 
     digest = hashlib.sha256(request.body).hexdigest()
     if not hmac.compare_digest(digest.encode(), str(claims.get("payload_hash")).lower().encode()):
         raise ReportRejected("the report's signature is of another body", authentic=False)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """A webhook's JSON object, numbers with a point as text so that nothing is rounded."""
+    try:
+        said = json.loads(body, parse_float=str)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise ReportRejected("the report is not a JSON object")
+    return said
 
 
 METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from otpvoice.channels.console import printable
 from otpvoice.cli.session import Json, Session, session
-from otpvoice.cli.view import clock, plain
+from otpvoice.cli.view import plain
 from otpvoice.errors import InvalidRequest
 from otpvoice.flow import Flow
 from otpvoice.service import AsyncOTPService
@@ -64,8 +61,8 @@ def list_(ctx: typer.Context, tenant: Tenant = None, as_json: Json = False) -> N
     if as_json:
         typer.echo(json.dumps(plain(found)))
         return
-    columns = ("id", "tenant", "url", "kinds", "state")
-    _table(columns, [[row.id, row.tenant, row.url, ", ".join(row.kinds or ["all"]), _state(row)] for row in found])
+    for row in found:
+        _line(row.id, row.tenant, row.url, ",".join(row.kinds or ["all"]), _state(row))
 
 
 @webhooks_app.command("rotate")
@@ -114,21 +111,11 @@ def messages(
     if as_json:
         typer.echo(json.dumps(plain(found)))
         return
-    columns = ("id", "endpoint", "event", "kind", "state", "tries", "last answer", "at")
-    rows = [
-        [
-            row.id,
-            row.endpoint_id,
-            str(row.event_id),
-            row.kind,
-            row.state,
-            str(row.tries),
-            " ".join(str(item) for item in (row.status, row.reason) if item is not None),
-            clock(row.tried_at or row.created_at),
-        ]
-        for row in found
-    ]
-    _table(columns, rows)
+    for row in found:
+        said = " ".join(str(item) for item in (row.status, row.reason) if item is not None)
+        tries = "1 try" if row.tries == 1 else f"{row.tries} tries"
+        at = (row.tried_at or row.created_at).isoformat(timespec="seconds")
+        _line(row.id, row.endpoint_id, row.kind, row.state, tries, said or "no answer yet", at)
 
 
 @webhooks_app.command("redeliver")
@@ -204,8 +191,6 @@ def _show_secret(made: NewSecret, *, as_json: bool) -> None:
     typer.echo("The receiver checks signatures with it. It is shown this once.", err=True)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(printable(cell) for cell in row))
-    Console(soft_wrap=True, markup=False, highlight=False).print(table)
+def _line(*parts: str) -> None:
+    """One row. Whole ids, whatever the terminal's width: they are there to be copied."""
+    typer.echo("  ".join(printable(part) for part in parts))

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, inspect
 
 from otpvoice.errors import SchemaMismatch
 
-REVISION = "0002"
+REVISION = "0004"
 """The revision that this version reads and writes; a test holds it equal to the newest migration."""
 
 
