@@ -96,8 +96,9 @@ def confirm(ctx: Context, factor_id: str, code: str, *, subject: str) -> Flow[No
     typed = codes.normalise(inputs.code(code))
 
     def claim(connection: Connection, now: datetime) -> tuple[FactorRow | None, datetime]:
-        row = factors.claim_confirmation(connection, ctx.tenant, factor_id, most=MAX_CONFIRMATIONS)
-        return (row if row is not None and row.subject_key in _keys(ctx, owner) else None), now
+        # Somebody else's factor is no factor, and costs its owner no try.
+        keys = _keys(ctx, owner)
+        return factors.claim_confirmation(connection, ctx.tenant, factor_id, keys, most=MAX_CONFIRMATIONS), now
 
     def accept(connection: Connection, now: datetime, *, row: FactorRow, step: int) -> OTPVoiceError | None:
         if not factors.confirm(connection, row, _keys(ctx, owner), step=step, now=now):

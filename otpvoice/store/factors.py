@@ -42,6 +42,7 @@ _CLAIM = (
         totp_factor.c.id == bindparam("row"),
         totp_factor.c.tenant == bindparam("of_tenant"),
         totp_factor.c.state == "unconfirmed",
+        totp_factor.c.subject_key.in_(bindparam("keys", expanding=True)),
         totp_factor.c.attempts < bindparam("most"),
     )
     .values(attempts=totp_factor.c.attempts + 1)
@@ -71,9 +72,13 @@ def by_id(connection: Connection, tenant: str, factor_id: str) -> FactorRow | No
     return None if row is None else _row(row)
 
 
-def claim_confirmation(connection: Connection, tenant: str, factor_id: str, *, most: int) -> FactorRow | None:
-    """Spend one try to confirm; None when there is no such factor, it is confirmed, or its tries are spent."""
-    row = connection.execute(_CLAIM, {"row": factor_id, "of_tenant": tenant, "most": most}).first()
+def claim_confirmation(
+    connection: Connection, tenant: str, factor_id: str, subject_keys: tuple[str, ...], *, most: int
+) -> FactorRow | None:
+    """Spend one try to confirm; None when the subject has no such factor, it is confirmed, or its tries are spent."""
+    row = connection.execute(
+        _CLAIM, {"row": factor_id, "of_tenant": tenant, "keys": list(subject_keys), "most": most}
+    ).first()
     return None if row is None else _row(row)
 
 

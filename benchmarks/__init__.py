@@ -1,0 +1,1 @@
+"""What otpvoice costs, measured beside what the hash alone costs."""

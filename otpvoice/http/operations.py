@@ -1,0 +1,62 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``: for those who run it."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from fastapi import APIRouter, Request, Response
+
+from otpvoice import errors
+from otpvoice.http.deps import Deps, deps_of
+from otpvoice.http.docs import Responses, answers
+from otpvoice.http.models import StatusOut
+from otpvoice.http.problems import Answer, NotFound
+
+router = APIRouter(tags=["operations"])
+
+_UNAVAILABLE: Responses = {503: {"model": StatusOut, "description": "It cannot take requests."}}
+
+
+@router.get("/healthz", summary="Whether the process lives", responses=answers(always=()))
+async def healthz() -> StatusOut:
+    """Asks nothing of anybody: a database that is away is no reason to kill the process."""
+    return StatusOut(status="ok")
+
+
+@router.get(
+    "/readyz", summary="Whether the process can take requests", responses=_UNAVAILABLE, response_model=StatusOut
+)
+async def readyz(request: Request) -> Response:
+    """Not while it is stopping, and not while the database is away or of another revision."""
+    deps = deps_of(request)
+    status = "stopping" if deps.stopping else await _database(deps)
+    return Answer(status=200 if status == "ok" else 503, body={"status": status}).plain()
+
+
+@router.get("/metrics", summary="Prometheus metrics", include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """Names and numbers only: tenants, purposes, routes, outcomes; nothing about a person."""
+    deps = deps_of(request)
+    if deps.http.metrics == "off" or (deps.http.metrics == "private" and not _from_here(request)):
+        raise NotFound
+    content, media_type = deps.metrics.exposition()
+    return Response(content, media_type=media_type)
+
+
+async def _database(deps: Deps) -> str:
+    try:
+        await deps.now()
+    except errors.OTPVoiceError:
+        return "unavailable"
+    return "ok"
+
+
+def _from_here(request: Request) -> bool:
+    """Whether the request came straight from a private address: what a proxy hands on is the outside world's."""
+    forwarded = {"x-forwarded-for", "forwarded", "x-real-ip"} & set(request.headers.keys())
+    if forwarded or request.client is None:
+        return not forwarded
+    try:
+        return ipaddress.ip_address(request.client.host).is_private
+    except ValueError:
+        return False

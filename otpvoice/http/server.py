@@ -1,0 +1,61 @@
+"""Serving: uvicorn with our limits, in one process or several that share nothing but the database."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from otpvoice.http import telemetry
+from otpvoice.http.settings import HttpSettings
+
+APPLICATION = "otpvoice.http.app:from_env"
+_CONNECTIONS = 4096
+"""Connections and requests of one process, beyond which uvicorn answers 503 by itself."""
+
+
+def serve(http: HttpSettings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished within ``shutdown_timeout``."""
+    with _shared_metrics(http.workers):
+        uvicorn.run(APPLICATION, **options(http))
+
+
+def options(http: HttpSettings) -> dict[str, Any]:
+    """Uvicorn's options. Proxies' headers are ours to read, and so are access logs."""
+    return {
+        "factory": True,
+        "host": http.host,
+        "port": http.port,
+        "workers": http.workers,
+        "http": "otpvoice.http.protocol:Patient",
+        "ws": "none",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "date_header": True,
+        "limit_concurrency": _CONNECTIONS,
+        "timeout_graceful_shutdown": http.shutdown_timeout,
+        "h11_max_incomplete_event_size": http.headers + 4096,
+        "ssl_certfile": http.tls_certificate,
+        "ssl_keyfile": http.tls_key,
+    }
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """A directory in which several processes add up their numbers, set before they start."""
+    if workers == 1 or os.environ.get(telemetry.SHARED):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="otpvoice-metrics-") as directory:
+        os.environ[telemetry.SHARED] = directory
+        try:
+            yield
+        finally:
+            del os.environ[telemetry.SHARED]
