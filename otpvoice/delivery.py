@@ -291,7 +291,8 @@ def _health(connection: Connection, ctx: Context, job: Job, error: DeliveryError
         if breakers.worked(connection, channel):
             return [_event("provider.recovered", ctx, job, {"channel": channel})]
         return []
-    if isinstance(error, RecipientRejected | ContentRejected):
+    if isinstance(error, RecipientRejected | ContentRejected) or type(error) is DeliveryError:
+        # About this recipient or this text (opted out, a landline): it says nothing about the provider.
         return []
     happened = []
     if isinstance(error, ProviderMisconfigured | NoBalance):

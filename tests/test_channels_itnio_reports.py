@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from otpvoice.channels.base import REASONS, Report, ReportRejected, ReportRequest
 from otpvoice.channels.contract_tools import HOSTILE_BODIES
 from otpvoice.channels.itnio import ItnioVoice, ItnioVoiceSettings
-from otpvoice.channels.itnio_fields import VENDOR_ZONE, currency, identifier, moment, money, seconds
-from otpvoice.channels.itnio_reports import LONGEST_PUSH, MOST_REPORTS, SIP_REASONS, queried_message
+from otpvoice.channels.itnio_reports import LONGEST_PUSH, MOST_REPORTS, queried_message
 from otpvoice.channels.itnio_sms import ItnioSMS, ItnioSMSSettings
 from otpvoice.channels.settings import ChannelSettings
+from otpvoice.channels.sip import SIP_REASONS
+from otpvoice.channels.vendor_fields import VENDOR_ZONE, currency, identifier, moment, money, seconds
 from otpvoice.errors import ConfigurationError
 from otpvoice.types import DeliveryState
 

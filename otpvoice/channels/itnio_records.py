@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 from otpvoice.channels.base import HttpDialogue, Inquiry
 from otpvoice.channels.itnio_api import PROVIDER, Envelope, ItnioAPI
-from otpvoice.channels.itnio_fields import VENDOR_ZONE, identifier, number, plain, stripped
 from otpvoice.channels.itnio_reports import echoed
 from otpvoice.channels.itnio_status import BAD_PARAMETER, NOT_FOUND, QUERY_STATUS
+from otpvoice.channels.vendor_fields import VENDOR_ZONE, identifier, number, plain, stripped
 from otpvoice.errors import OutcomeUnknown, ProviderUnavailable
 
 log = logging.getLogger("otpvoice.channels.itnio")

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Never
 
 from otpvoice.channels.base import Report, ReportRejected, ReportRequest
-from otpvoice.channels.itnio_fields import (
+from otpvoice.channels.rules import Network
+from otpvoice.channels.sip import SIP_REASONS
+from otpvoice.channels.vendor_fields import (
     between,
     currency,
     identifier,
@@ -27,7 +29,6 @@ from otpvoice.channels.itnio_fields import (
     seconds,
     stripped,
 )
-from otpvoice.channels.rules import Network
 from otpvoice.types import DeliveryState
 
 log = logging.getLogger("otpvoice.channels.itnio")
@@ -41,15 +42,6 @@ ESTABLISHED = 200
 SUBMITTED = 0
 """``terminationCode`` of an answered call in the older generation."""
 
-SIP_REASONS: Mapping[int, str] = {
-    **dict.fromkeys((408, 480, 487), "no_answer"),
-    **dict.fromkeys((486, 600), "busy"),
-    **dict.fromkeys((603, 607), "rejected"),
-    **dict.fromkeys((404, 410, 484, 604), "invalid_number"),
-    **dict.fromkeys((402, 403), "blocked"),
-    **dict.fromkeys(range(500, 600), "carrier_failure"),
-}
-"""SIP's final codes (RFC 3261, 21) in our words; the vendor publishes no list. Any other is ``failed``."""
 UNREACHABLE_IF_SILENT = frozenset({408, 480})
 """Switched off or out of reach where it certainly never rang: networks give both for either (RFC 3398, 7.2.4.1)."""
 

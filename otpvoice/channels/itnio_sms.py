@@ -28,11 +28,11 @@ from otpvoice.channels.base import (
     dialogue,
 )
 from otpvoice.channels.itnio_api import PROVIDER, Envelope, ItnioAPI, ItnioSettings
-from otpvoice.channels.itnio_fields import identifier, number, plain, stripped
 from otpvoice.channels.itnio_probe import probe
 from otpvoice.channels.itnio_reports import check_sender, pushed_message, queried_message, read_push
 from otpvoice.channels.itnio_status import NOT_FOUND, QUERY_STATUS, SMS_STATUS
 from otpvoice.channels.settings import rule
+from otpvoice.channels.vendor_fields import identifier, number, plain, stripped
 from otpvoice.clock import Clock, SystemClock
 from otpvoice.errors import DeliveryError, InvalidRequest, OutcomeUnknown
 from otpvoice.flow import Flow

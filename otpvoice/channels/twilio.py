@@ -34,7 +34,7 @@ from otpvoice.channels.twilio_records import fetched_call, pushed_call, search
 from otpvoice.clock import Clock, SystemClock
 from otpvoice.errors import ContentRejected, InvalidRequest
 from otpvoice.flow import Flow
-from otpvoice.types import Capabilities, Medium
+from otpvoice.types import Address, Capabilities, Medium, Text
 
 LANGUAGES: Mapping[str, str] = MappingProxyType(
     {
@@ -169,17 +169,22 @@ class TwilioVoice(HttpChannel):
 
     def _fields(self, message: Message) -> list[tuple[str, str]]:
         settings = self.settings
-        fields = {
-            "To": f"+{message.recipient.address.removeprefix('+')}",
+        fields: dict[str, str | int | None] = {
+            "To": Address(f"+{message.recipient.address.removeprefix('+')}"),
             "From": f"+{settings.from_number}",
-            "Twiml": twiml(message),
+            "Twiml": Text(twiml(message)),
             "Timeout": settings.max_ringing_time,
             "TimeLimit": settings.max_duration,
         }
         if (url := callback_url(settings, message.delivery_id)) is not None:
             # Fired once, when the call has ended, whatever came of it.
             fields |= {"StatusCallback": url, "StatusCallbackEvent": "completed", "StatusCallbackMethod": "POST"}
-        return [(name, str(value)) for name, value in fields.items() if value is not None]
+        # What is text stays of its own kind, which a traceback prints masked.
+        return [
+            (name, value if isinstance(value, str) else str(value))
+            for name, value in fields.items()
+            if value is not None
+        ]
 
     def probe(self) -> Flow[Sequence[Finding]]:
         """Ask for the balance: it proves the credentials and shows the money."""

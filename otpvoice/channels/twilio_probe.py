@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from otpvoice.channels.base import Finding, dialogue
-from otpvoice.channels.itnio_fields import currency, money
 from otpvoice.channels.twilio_api import PROVIDER, TwilioAPI
+from otpvoice.channels.vendor_fields import currency, money
 from otpvoice.errors import DeliveryError, OutcomeUnknown
 from otpvoice.flow import Flow
 

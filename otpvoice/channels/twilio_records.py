@@ -13,10 +13,10 @@ from typing import Any
 
 from otpvoice.channels.base import HttpDialogue, Inquiry, Report
 from otpvoice.channels.http_errors import http_date
-from otpvoice.channels.itnio_fields import currency, money, number, plain, seconds
-from otpvoice.channels.itnio_reports import SIP_REASONS
+from otpvoice.channels.sip import SIP_REASONS
 from otpvoice.channels.twilio_api import PROVIDER, TwilioAPI, is_sid
 from otpvoice.channels.twilio_status import CALL_STATES, MESSAGE_REASONS, MESSAGE_STATES
+from otpvoice.channels.vendor_fields import currency, money, number, plain, seconds
 from otpvoice.errors import OutcomeUnknown
 from otpvoice.types import DeliveryState
 

@@ -24,17 +24,17 @@ from otpvoice.channels.base import (
     ReportRequest,
     dialogue,
 )
-from otpvoice.channels.itnio_fields import number
 from otpvoice.channels.rules import Rule, Unfit
 from otpvoice.channels.settings import rule
 from otpvoice.channels.twilio_api import PROVIDER, TwilioAPI, TwilioSettings, callback_url, read_callback, sid
 from otpvoice.channels.twilio_probe import probe
 from otpvoice.channels.twilio_records import fetched_message, pushed_message, search
 from otpvoice.channels.twilio_status import MESSAGE_REASONS, MESSAGE_STATES
+from otpvoice.channels.vendor_fields import number
 from otpvoice.clock import Clock, SystemClock
 from otpvoice.errors import DeliveryError, InvalidRequest
 from otpvoice.flow import Flow
-from otpvoice.types import Capabilities, DeliveryState, Medium
+from otpvoice.types import Address, Capabilities, DeliveryState, Medium
 
 LONGEST_TEXT = 1600
 POLL_AFTER = timedelta(seconds=60)
@@ -123,10 +123,10 @@ class TwilioSMS(HttpChannel):
     def _fields(self, message: Message) -> list[tuple[str, str]]:
         settings = self.settings
         fields = {
-            "To": f"+{message.recipient.address.removeprefix('+')}",
+            "To": Address(f"+{message.recipient.address.removeprefix('+')}"),
             "From": settings.sender,
             "MessagingServiceSid": settings.messaging_service_sid,
-            "Body": str(message.text),
+            "Body": message.text,
             "StatusCallback": callback_url(settings, message.delivery_id),
         }
         return [(name, value) for name, value in fields.items() if value is not None]

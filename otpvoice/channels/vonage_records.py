@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from otpvoice.channels.base import HttpDialogue, Inquiry, Report
-from otpvoice.channels.itnio_fields import money, number, plain, seconds
-from otpvoice.channels.itnio_reports import SIP_REASONS
+from otpvoice.channels.sip import SIP_REASONS
+from otpvoice.channels.vendor_fields import money, number, plain, seconds
 from otpvoice.channels.vonage_api import CURRENCY, PROVIDER, moment, not_understood
 from otpvoice.errors import OutcomeUnknown
 from otpvoice.types import DeliveryState

@@ -26,7 +26,8 @@ from otpvoice.types import Binding, Capabilities, Code, Medium
 HOME_PROVIDER = "itnio"
 """Whose languages and limits count for voice where no provider is named."""
 PLACEHOLDERS: Mapping[str, Mapping[str, object]] = {
-    "itnio": {"api_key": "say", "api_secret": "say-needs-no-account", "app_id": "say"}
+    "itnio": {"api_key": "say", "api_secret": "say-needs-no-account", "app_id": "say"},
+    "twilio": {"account_sid": "AC" + "0" * 32, "auth_token": "0" * 32, "from_number": "+12025550123"},
 }
 """Settings with which a channel tells its capabilities: saying needs no account."""
 

@@ -1,4 +1,4 @@
-"""Readers for the fields of ITNIO's reports and records, which come as text or number, null, 0 or not at all.
+"""Readers for the fields of vendors' reports and records, which come as text or number, null, 0 or not at all.
 
 Each returns None for what it cannot read: a field that is missing must not cost the rest of a report. What comes out
 fits the database, whatever a stranger puts in.
