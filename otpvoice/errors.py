@@ -135,6 +135,8 @@ class CodeMismatch(VerificationFailed):
         super().__init__(f"that is not the code; {attempts_left} {plural} left")
         self.attempts_left = attempts_left
         """How many more attempts this challenge takes, 0 or more."""
+        self.after: Challenge | None = None
+        """The challenge as this attempt left it, without its deliveries, where it was read for the comparison."""
 
 
 class MalformedCode(CodeMismatch):

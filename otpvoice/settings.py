@@ -52,6 +52,8 @@ class Settings(BaseSettings):
 
     database_url: str = DEFAULT_DATABASE
     """``sqlite:///otpvoice.db`` (creates itself) or ``postgresql://user:password@host/name``."""
+    database_url_file: Path | None = None
+    """A file that holds it, with its password."""
     secret: Secrets = []
     """Root secrets; the first writes, all read. Make one with ``otpvoice keys generate``."""
     secret_file: Path | None = None
@@ -167,12 +169,15 @@ def read(config_file: Path | str | None = None) -> Settings:
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         wrong = [f"{_key(item['loc'])}: {item['msg']}" for item in error.errors(include_input=False, include_url=False)]
         raise ConfigurationError(f"the configuration is wrong: {'; '.join(wrong)}") from None
     except SettingsError as error:
         raise ConfigurationError(f"the configuration is wrong: {error}") from None
+    if settings.database_url_file is None:
+        return settings
+    return settings.model_copy(update={"database_url": _content("database_url_file", settings.database_url_file)})
 
 
 def _key(location: tuple[int | str, ...]) -> str:

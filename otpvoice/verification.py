@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from otpvoice import codes, inputs, lockout, totp
+from otpvoice import codes, inputs, lockout, totp, views
 from otpvoice.context import TOTP, Context, Private, digest
 from otpvoice.errors import ChallengeClosed, CodeMismatch, LockedOut, MalformedCode, OTPVoiceError
 from otpvoice.flow import Flow, slow_hash, take_seat, transact
@@ -81,7 +81,9 @@ def verify(
         if match is None:
             if attempt.left == 0:
                 yield from transact(partial(_exhaust, ctx=ctx, attempt=attempt))
-            raise CodeMismatch(attempt.left)
+            mismatch = CodeMismatch(attempt.left)
+            mismatch.after = views.challenge(ctx, attempt.challenge, (), attempt.at)
+            raise mismatch
         approved: datetime | OTPVoiceError = yield from transact(
             partial(_approve, ctx=ctx, attempt=attempt, match=match)
         )

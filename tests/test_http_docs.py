@@ -18,11 +18,12 @@ from typer.main import get_command
 
 from otpvoice import tenant_keys
 from otpvoice.cli.app import app as command_line
+from otpvoice.errors import ConfigurationError
 from otpvoice.http import problems, tenants
 from otpvoice.http.app import create_app
 from otpvoice.http.settings import HttpSettings
 from otpvoice.policy import Route, default_policies
-from otpvoice.settings import Settings
+from otpvoice.settings import Settings, read
 from tests.http_processes import Installation, Phone, Process
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +126,7 @@ def test_the_compose_file_starts_what_there_is() -> None:
         assert (DEPLOY / build["context"] / build["dockerfile"]).resolve() == DEPLOY / "Containerfile"
         for variable in services[name]["environment"]:
             assert variable.removeprefix("OTPVOICE_").lower() in Settings.model_fields
+            assert variable.endswith("_FILE"), "secrets come from files"
     for service in services.values():
         assert set(service.get("secrets", [])) <= set(compose["secrets"])
         assert set(service["networks"]) <= set(compose["networks"])
@@ -138,8 +140,6 @@ def test_the_compose_file_starts_what_there_is() -> None:
 @pytest.mark.skipif(shutil.which("docker") is None, reason="docker compose reads the file where it is installed")
 def test_docker_compose_reads_the_file(tmp_path: Path) -> None:
     shutil.copytree(DEPLOY, tmp_path / "deploy")
-    (tmp_path / "deploy" / "secrets").mkdir()
-    (tmp_path / "deploy" / "secrets" / "otpvoice.env").write_text("")
     compose = ["docker", "compose", "-f", str(tmp_path / "deploy" / "compose.yaml"), "config", "--quiet"]
     if subprocess.run(["docker", "compose", "version"], capture_output=True, timeout=60).returncode != 0:
         pytest.skip("docker has no compose here")
@@ -176,3 +176,14 @@ def test_systemd_reads_the_unit() -> None:
     )
     complaints = [line for line in ran.stderr.splitlines() if "is not executable" not in line and "otpvoice" in line]
     assert not complaints
+
+
+def test_the_database_url_comes_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its password is in no variable that every process of a container shows."""
+    (tmp_path / "url").write_text("postgresql://otpvoice:p@db/otpvoice\n")
+    monkeypatch.setenv("OTPVOICE_DATABASE_URL_FILE", str(tmp_path / "url"))
+    monkeypatch.chdir(tmp_path)
+    assert read().database_url == "postgresql://otpvoice:p@db/otpvoice"
+    monkeypatch.setenv("OTPVOICE_DATABASE_URL_FILE", str(tmp_path / "nothing"))
+    with pytest.raises(ConfigurationError, match="database_url_file"):
+        read()

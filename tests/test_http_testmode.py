@@ -34,7 +34,7 @@ def test_a_listed_recipient_has_its_code_and_nothing_is_sent(house: House) -> No
     opened = client.open(FIXED)
     assert (opened["channel"], opened["next_step"]) == ("voice", "voice")
     wrong = client.verify(opened["id"], "999999")
-    assert (wrong.status_code, wrong.json()["attempts_left"]) == (422, 4)
+    assert (wrong.status_code, wrong.json()["attempts_left"], wrong.json()["next_step"]) == (422, 4, "voice")
     right = client.verify(opened["id"], "012345")
     assert (right.status_code, right.json()["channel"]) == (200, "voice")
     looked = client.get(f"/v1/challenges/{opened['id']}").json()

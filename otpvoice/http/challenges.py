@@ -218,13 +218,7 @@ async def _failed(
     """The one answer to every failure; its members differ only for the holder of an open challenge."""
     more: dict[str, Any] = {"attempts_left": 0, "resend_at": None, "next_step": None}
     if isinstance(error, errors.CodeMismatch) and error.attempts_left:
-        try:
-            challenge = ChallengeOut.of(await service.get(challenge_id), whole=False).model_dump(mode="json")
-        except errors.OTPVoiceError:
-            challenge = more
-        more = {
-            "attempts_left": error.attempts_left,
-            "resend_at": challenge["resend_at"],
-            "next_step": challenge["next_step"],
-        }
+        after = error.after or await service.get(challenge_id)
+        told = ChallengeOut.of(after, whole=False).model_dump(mode="json", include={"resend_at", "next_step"})
+        more = {"attempts_left": error.attempts_left, **told}
     return problems.answer(errors.VerificationFailed(), more=more)

@@ -22,6 +22,7 @@ from otpvoice.clock import Clock
 from otpvoice.config import Assembly
 from otpvoice.context import TOTP, Context
 from otpvoice.errors import (
+    CodeMismatch,
     ConfigurationError,
     DeliveryError,
     InvalidRecipient,
@@ -206,7 +207,11 @@ class TestService(AsyncOTPService):
         binding: Binding | Mapping[str, str] | None = None,
     ) -> Verified:
         """See :meth:`AsyncOTPService.verify_code`."""
-        verified = await super().verify_code(challenge_id, code, purpose=purpose, subject=subject, binding=binding)
+        try:
+            verified = await super().verify_code(challenge_id, code, purpose=purpose, subject=subject, binding=binding)
+        except CodeMismatch as error:
+            error.after = None if error.after is None else _seen(error.after)
+            raise
         return replace(verified, channel=verified.channel.removeprefix(PREFIX))
 
     async def _outward(self, asked: Awaitable[Challenge]) -> Challenge:
