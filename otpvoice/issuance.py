@@ -148,7 +148,8 @@ def _reserve_and_send(
         opened: _Opened | OTPVoiceError = yield from transact(reserve)
         if isinstance(opened, OTPVoiceError):
             hint = None if private is None or private.recipient is None else private.recipient.hint
-            yield from _refused(ctx, opened, hint=hint, challenge_id=challenge_id)
+            if not isinstance(opened, ChallengeClosed):  # An id that somebody made up leaves no trace.
+                yield from _refused(ctx, opened, hint=hint, challenge_id=challenge_id)
             raise opened
         if opened.job is None or seat is None:
             queued = opened.before if opened.job is None else [*opened.before, opened.job.delivery]

@@ -101,6 +101,9 @@ class Runner:
         self.hashing = hashing
         self._client = client
         self._opening = threading.Lock()
+        # Not on the caller's thread: an allocator keeps what each thread that ever hashed has used, and two hundred
+        # callers would hold two hundred times the profile's memory.
+        self._hashes = ThreadPoolExecutor(hashing.permits, thread_name_prefix="otpvoice-hash")
 
     def run(self, flow: Flow[T]) -> T:
         """Perform a flow to its end; its result is returned, its errors are raised."""
@@ -119,7 +122,8 @@ class Runner:
             flow.close()
 
     def close(self) -> None:
-        """Close connections to providers and the database."""
+        """Finish what has begun, then close connections to providers and the database."""
+        self._hashes.shutdown()
         if self._client is not None:
             self._client.close()
         self.store.close()
@@ -137,7 +141,7 @@ class Runner:
                 return self.store.transact(step.work, single=step.single)
             case Hash():
                 cast(_Seat, step.seat).hand_over()
-                return self.hashing.compute(step.job)
+                return self._hashes.submit(self.hashing.compute, step.job).result()
             case TakeSeat():
                 return self.hashing.enter()
             case Exchange():

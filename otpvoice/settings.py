@@ -7,6 +7,8 @@ the file. A secret that lives in a file of its own (a container's secret) is nam
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +19,8 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from otpvoice.errors import ConfigurationError
+
+log = logging.getLogger("otpvoice.settings")
 
 CONFIG_FILE = "otpvoice.toml"
 DEFAULT_DATABASE = "sqlite:///otpvoice.db"
@@ -168,6 +172,7 @@ def read(config_file: Path | str | None = None) -> Settings:
             values = tomllib.loads(_content("configuration file", path))
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    _warn_of_misspelt()
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -178,6 +183,15 @@ def read(config_file: Path | str | None = None) -> Settings:
     if settings.database_url_file is None:
         return settings
     return settings.model_copy(update={"database_url": _content("database_url_file", settings.database_url_file)})
+
+
+def _warn_of_misspelt() -> None:
+    """Say which variables look like settings and are none: a misspelt one is otherwise ignored in silence."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known and name != f"{PREFIX}CONFIG":
+            close = difflib.get_close_matches(name, known, n=1)
+            log.warning("%s is no setting%s", name, f"; did you mean {close[0]}?" if close else "")
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -33,34 +34,36 @@ class Reached:
     ends_at: datetime
 
 
-def charge(connection: Connection, limits: Sequence[Limit], now: datetime) -> Reached | None:
-    """Charge all of these limits with one statement, or say which one refuses.
-
-    On a refusal the others are charged already: the caller undoes its transaction.
-    """
-    if not limits:
-        return None
-    wanted = sorted(limits, key=lambda limit: limit.key)  # One order everywhere: no two requests can deadlock.
-    for limit in wanted:
-        if limit.older_keys:
-            _adopt(connection, limit)
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    most = case({limit.key: limit.most for limit in wanted}, value=counter.c.key)
-    new = dialect.insert(counter).values(
-        [{"key": limit.key, "used": 1, "ends_at": now + limit.window} for limit in wanted]
-    )
-    ended = counter.c.ends_at <= bindparam("now", now, counter.c.ends_at.type)
-    statement = new.on_conflict_do_update(
+def _upsert(dialect: Any) -> Any:
+    new = dialect.insert(counter).values(key=bindparam("key"), used=1, ends_at=bindparam("new_end"))
+    ended = counter.c.ends_at <= bindparam("now", type_=counter.c.ends_at.type)
+    return new.on_conflict_do_update(
         index_elements=[counter.c.key],
         set_={
             "used": case((ended, 1), else_=counter.c.used + 1),
             "ends_at": case((ended, new.excluded.ends_at), else_=counter.c.ends_at),
         },
-        where=ended | (counter.c.used < most),
+        where=ended | (counter.c.used < bindparam("most", type_=counter.c.used.type)),
     ).returning(counter.c.key)
-    charged = set(connection.execute(statement).scalars())
-    for limit in wanted:
-        if limit.key not in charged:
+
+
+_CHARGE = {"postgresql": _upsert(postgresql), "sqlite": _upsert(sqlite)}
+"""Made once: a statement that is built anew for every request is compiled anew, too."""
+
+
+def charge(connection: Connection, limits: Sequence[Limit], now: datetime) -> Reached | None:
+    """Charge all of these limits, or say which one refuses.
+
+    On a refusal others may be charged already: the caller undoes its transaction.
+    """
+    statement = _CHARGE[connection.dialect.name]
+    for limit in sorted(limits, key=lambda limit: limit.key):  # One order everywhere: no two requests can deadlock.
+        if limit.older_keys:
+            _adopt(connection, limit)
+        charged = connection.execute(
+            statement, {"key": limit.key, "new_end": now + limit.window, "now": now, "most": limit.most}
+        )
+        if charged.first() is None:
             ends_at = connection.execute(select(counter.c.ends_at).where(counter.c.key == limit.key)).scalar_one()
             return Reached(limit=limit, ends_at=ends_at)
     return None
