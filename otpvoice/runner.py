@@ -101,9 +101,7 @@ class Runner:
         self.hashing = hashing
         self._client = client
         self._opening = threading.Lock()
-        # Not on the caller's thread: an allocator keeps what each thread that ever hashed has used, and two hundred
-        # callers would hold two hundred times the profile's memory.
-        self._hashes = ThreadPoolExecutor(hashing.permits, thread_name_prefix="otpvoice-hash")
+        self._hashes: ThreadPoolExecutor | None = None
 
     def run(self, flow: Flow[T]) -> T:
         """Perform a flow to its end; its result is returned, its errors are raised."""
@@ -122,11 +120,23 @@ class Runner:
             flow.close()
 
     def close(self) -> None:
-        """Finish what has begun, then close connections to providers and the database."""
-        self._hashes.shutdown()
-        if self._client is not None:
-            self._client.close()
+        """Finish what has begun, then close connections to providers and the database. It opens again when used."""
+        with self._opening:
+            hashes, self._hashes = self._hashes, None
+            client, self._client = self._client, None
+        if hashes is not None:
+            hashes.shutdown()
+        if client is not None:
+            client.close()
         self.store.close()
+
+    def _hashing_threads(self) -> ThreadPoolExecutor:
+        # Not the caller's thread: an allocator keeps what each thread that ever hashed has used, and two hundred
+        # callers would hold many times the profile's memory.
+        with self._opening:
+            if self._hashes is None:
+                self._hashes = ThreadPoolExecutor(self.hashing.permits, thread_name_prefix="otpvoice-hash")
+            return self._hashes
 
     def _http(self) -> httpx.Client:
         # Made when first needed: loading the root certificates takes longer than opening a challenge.
@@ -141,7 +151,7 @@ class Runner:
                 return self.store.transact(step.work, single=step.single)
             case Hash():
                 cast(_Seat, step.seat).hand_over()
-                return self._hashes.submit(self.hashing.compute, step.job).result()
+                return self._hashing_threads().submit(self.hashing.compute, step.job).result()
             case TakeSeat():
                 return self.hashing.enter()
             case Exchange():
