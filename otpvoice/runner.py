@@ -123,11 +123,10 @@ class Runner:
         """Finish what has begun, then close connections to providers and the database. It opens again when used."""
         with self._opening:
             hashes, self._hashes = self._hashes, None
-            client, self._client = self._client, None
         if hashes is not None:
             hashes.shutdown()
-        if client is not None:
-            client.close()
+        if self._client is not None:
+            self._client.close()
         self.store.close()
 
     def _hashing_threads(self) -> ThreadPoolExecutor:
@@ -141,7 +140,7 @@ class Runner:
     def _http(self) -> httpx.Client:
         # Made when first needed: loading the root certificates takes longer than opening a challenge.
         with self._opening:
-            if self._client is None:
+            if self._client is None or self._client.is_closed:
                 self._client = httpx.Client(follow_redirects=False, cookies=_no_cookies())
             return self._client
 
