@@ -75,6 +75,15 @@ def send(ctx: Context, job: Job, seat: Seat) -> Flow[list[Outcome]]:
     return outcomes
 
 
+def send_anew(ctx: Context, job: Job) -> Flow[list[Outcome]]:
+    """:func:`send` for whoever holds no place in the hashing queue yet."""
+    seat = yield from take_seat()
+    try:
+        return (yield from send(ctx, job, seat))
+    finally:
+        seat.release()
+
+
 def goes_on(outcome: Outcome) -> str | None:
     """Why the route goes on after this outcome, None where it does not."""
     step = outcome.challenge.policy.route.steps[outcome.delivery.step]

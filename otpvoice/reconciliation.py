@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from otpvoice.channels.base import Inquiry, Report
 from otpvoice.context import Context, Private
-from otpvoice.delivery import RECONCILE_AFTER, next_look, send
+from otpvoice.delivery import RECONCILE_AFTER, next_look, send_anew
 from otpvoice.errors import ConfigurationError, DeliveryError, ServiceBusy
-from otpvoice.flow import Flow, take_seat, transact
+from otpvoice.flow import Flow, transact
 from otpvoice.reports import apply
 from otpvoice.routing import Job, advance
 from otpvoice.store import challenges, deliveries, events
@@ -61,12 +61,8 @@ def _send(ctx: Context, challenge: ChallengeRow, row: DeliveryRow) -> Flow[None]
         return
     if row.channel not in ctx.channels:
         raise ConfigurationError(f"no channel is named {row.channel!r} any more")
-    seat = yield from take_seat()
-    try:
-        job = Job(delivery=row, challenge=challenge, private=Private.unseal(ctx.keyring, challenge))
-        yield from send(ctx, job, seat)
-    finally:
-        seat.release()
+    job = Job(delivery=row, challenge=challenge, private=Private.unseal(ctx.keyring, challenge))
+    yield from send_anew(ctx, job)
 
 
 def _ask(ctx: Context, challenge: ChallengeRow, row: DeliveryRow) -> Flow[None]:
@@ -86,11 +82,7 @@ def _ask(ctx: Context, challenge: ChallengeRow, row: DeliveryRow) -> Flow[None]:
         return
     job = yield from transact(partial(_decide, ctx=ctx, challenge=challenge, row=row, reachable=reachable))
     if job is not None and not ctx.deferred:
-        seat = yield from take_seat()
-        try:
-            yield from send(ctx, job, seat)
-        finally:
-            seat.release()
+        yield from send_anew(ctx, job)
 
 
 def _inquiry(

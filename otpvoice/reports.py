@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from otpvoice.channels.base import Channel, Report, ReportRequest
 from otpvoice.context import Context
-from otpvoice.delivery import next_look, send
-from otpvoice.errors import DeliveryError
-from otpvoice.flow import Flow, take_seat, transact
+from otpvoice.delivery import next_look, send_anew
+from otpvoice.flow import Flow, transact
 from otpvoice.routing import Job, advance
 from otpvoice.store import challenges, deliveries, events
 from otpvoice.store.challenges import ChallengeRow
@@ -75,13 +74,7 @@ def apply(ctx: Context, channel: Channel, report: Report) -> Flow[bool]:
     applied = yield from transact(partial(_apply, ctx=ctx, channel=channel, report=report))
     job = applied.job
     if job is not None and not ctx.deferred:
-        seat = yield from take_seat()
-        try:
-            yield from send(ctx.of(job.challenge.tenant), job, seat)
-        except DeliveryError as error:
-            log.warning("the next step's delivery %s failed: %s", job.delivery.id, error.reason)
-        finally:
-            seat.release()
+        yield from send_anew(ctx.of(job.challenge.tenant), job)
     return applied.news
 
 
