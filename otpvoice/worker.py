@@ -130,26 +130,21 @@ class Worker:
 
     async def _work(self, until_idle: bool) -> None:
         troubles = 0
-        idle = False
         while not self._stop.is_set():
             self._wake.clear()
             try:
                 claimed = await self._claim()
                 troubles = 0
+                # A due row that another transaction holds was skipped: whether any is left is asked without skipping.
+                if until_idle and not claimed and not self._busy and not await self._runner.run(self._anything_due()):
+                    return
             except StoreUnavailable as error:
                 log.warning("no work can be claimed: %s", error)
-                claimed = 0
                 await self._rest(_BACK_OFF[min(troubles, len(_BACK_OFF) - 1)])
                 troubles += 1
-            if claimed:
-                idle = False
                 continue
-            if until_idle and not self._busy:
-                # Twice, because a row that somebody held for a moment was skipped the first time.
-                if idle:
-                    return
-                idle = True
-            await self._rest(self._poll)
+            if not claimed:
+                await self._rest(self._poll)
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -177,6 +172,9 @@ class Worker:
                 )
             )
         )
+
+    def _anything_due(self) -> Flow[bool]:
+        return (yield from transact(deliveries.any_due, single=True))
 
     async def _one(self, row: DeliveryRow) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from datetime import timedelta
 from typing import Any
@@ -316,3 +317,25 @@ def test_a_closed_challenges_queued_delivery_is_never_sent(house: House) -> None
     house.work(service)
     assert house.sms.sent == ()
     assert [d.state for d in service.get(late.id).deliveries] == [DeliveryState.FAILED]
+
+
+def test_a_due_delivery_that_a_transaction_holds_is_waited_for(house: House) -> None:
+    """Claims skip held rows, so a claim of nothing does not mean that nothing is due."""
+    service = house.service()
+    if service._assembly.store.sqlite:
+        pytest.skip("SQLite has one writer: a claim waits for it and skips nothing")
+    challenge = service.issue_code(NUMBER, purpose="login")
+    assert challenge.delivery is not None
+    holding = service._assembly.store.engine().connect()
+    deliveries.hold(holding, challenge.delivery.id)
+    rests = itertools.count(1)
+
+    class Patient(Worker):
+        async def _rest(self, seconds: float) -> None:
+            if next(rests) == 3:
+                holding.close()
+            await super()._rest(seconds)
+
+    asyncio.run(Patient(service._assembly, poll=timedelta(milliseconds=5)).run(until_idle=True))
+    assert len(house.sms.sent) == 1
+    assert next(rests) > 3

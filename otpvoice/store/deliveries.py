@@ -91,6 +91,7 @@ _DUE = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
+_ANY_DUE = select(exists().where(delivery.c.due_at <= bindparam("now", type_=delivery.c.due_at.type)))
 _CLAIM = (
     update(delivery)
     .where(delivery.c.id.in_(bindparam("rows", expanding=True)))
@@ -209,6 +210,12 @@ def claim_due(
         return ()
     claimed = [_row(row) for row in connection.execute(_CLAIM, {"rows": ids, "owner": owner, "until": until})]
     return sorted(claimed, key=lambda row: row.created_at)
+
+
+def any_due(connection: Connection, now: datetime) -> bool:
+    """Whether anything is due, those included that another transaction holds and :func:`claim_due` skips."""
+    due: bool = connection.execute(_ANY_DUE, {"now": now}).scalar_one()
+    return due
 
 
 def renew(connection: Connection, delivery_ids: Sequence[str], *, owner: str, until: datetime) -> int:
