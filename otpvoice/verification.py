@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from otpvoice import codes, inputs, lockout, totp, views
+from otpvoice import codes, inputs, routing, totp, views
 from otpvoice.context import TOTP, Context, Private, digest
-from otpvoice.errors import ChallengeClosed, CodeMismatch, LockedOut, MalformedCode, OTPVoiceError
+from otpvoice.errors import ChallengeClosed, CodeMismatch, MalformedCode, OTPVoiceError
 from otpvoice.flow import Flow, slow_hash, take_seat, transact
 from otpvoice.store import challenges, deliveries, events, factors, ledgers
 from otpvoice.store.challenges import ChallengeRow
@@ -79,14 +79,12 @@ def verify(
             candidate = yield from slow_hash(seat, partial(_tag, ctx, attempt, private, claims, typed))
             match = _match_sent(candidate, attempt.sent)
         if match is None:
-            if attempt.left == 0:
-                yield from transact(partial(_exhaust, ctx=ctx, attempt=attempt))
-            mismatch = CodeMismatch(attempt.left)
-            mismatch.after = views.challenge(ctx, attempt.challenge, (), attempt.at)
-            raise mismatch
+            raise (yield from _mismatch(ctx, attempt))
         approved: datetime | OTPVoiceError = yield from transact(
             partial(_approve, ctx=ctx, attempt=attempt, match=match)
         )
+        if isinstance(approved, CodeMismatch):
+            raise (yield from _mismatch(ctx, attempt))
         if isinstance(approved, OTPVoiceError):
             raise approved
     finally:
@@ -142,9 +140,9 @@ def charge_attempt(
         return ChallengeClosed(state.value)
     if row.attempts_left == 0:
         return ChallengeClosed(ChallengeState.EXHAUSTED.value)
-    waits = [wait for item in held if (wait := lockout.retry_after(item.ledger, row.policy, now)) is not None]
-    if waits:
-        return LockedOut(retry_after=max(waits))
+    locked = routing.locked(held, row.policy, now)
+    if locked is not None:
+        return locked
     sent = _comparable(connection, row, typed)
     factor = _factor(connection, row, typed)
     compared = len(sent) + (totp.WINDOW if factor is not None else 0)
@@ -209,6 +207,15 @@ def _tag(ctx: Context, attempt: _Attempt, private: Private, claims: _Claims, typ
         recipient_key=row.recipient_key,
         binding=digest(private.binding if claims.binding is None else claims.binding),
     )
+
+
+def _mismatch(ctx: Context, attempt: _Attempt) -> Flow[CodeMismatch]:
+    """The answer to a code that is not right; the last attempt closes the challenge."""
+    if attempt.left == 0:
+        yield from transact(partial(_exhaust, ctx=ctx, attempt=attempt))
+    mismatch = CodeMismatch(attempt.left)
+    mismatch.after = views.challenge(ctx, attempt.challenge, (), attempt.at)
+    return mismatch
 
 
 def _exhaust(connection: Connection, now: datetime, *, ctx: Context, attempt: _Attempt) -> None:

@@ -11,7 +11,7 @@ demands that the schedules and the races of this directory notice.
 | `charge_attempt`: `attempts_left == 0` refuses | goes on while open | `crowd`: attempts beyond the limit |
 | `charge_attempt`: a failure for each code compared | one an attempt | `crowd`: codes compared, not charged |
 | `charge_attempt`: `state_at(now)` | the stored state | `crowd`: charged after it expired |
-| `charge_attempt`: `lockout.retry_after` | not asked at verify | `crowd`: attempts taken by a locked ledger |
+| `charge_attempt`: `routing.locked` | not asked at verify | `crowd`: attempts taken by a locked ledger |
 | `Ledger.charge` | charged on failure later, or never | `crowd`: the ledger does not add up |
 | `Ledger.forgive` its own challenge's failures | a success clears the ledger | `crowd`: the ledger does not add up |
 | `_APPROVE … state = 'pending'` | `UPDATE … WHERE id` | `crowd`: approved twice |
@@ -101,9 +101,9 @@ def _stored_state(patch: pytest.MonkeyPatch) -> None:
 
 def _lock_not_asked_at_verify(patch: pytest.MonkeyPatch) -> None:
     class Forgetful:
-        retry_after = staticmethod(lambda *_: None)
+        locked = staticmethod(lambda *_: None)
 
-    patch.setattr(verification, "lockout", Forgetful)
+    patch.setattr(verification, "routing", Forgetful)
 
 
 def _ledger_not_charged(patch: pytest.MonkeyPatch) -> None:

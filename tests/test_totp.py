@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from otpvoice import (
     ChallengeClosed,
+    ChallengeState,
     CodeMismatch,
     InvalidRequest,
     LockedOut,
@@ -22,6 +23,7 @@ from otpvoice import (
 )
 from otpvoice.clock import ManualClock
 from otpvoice.keys import Keyring
+from otpvoice.store import factors
 from otpvoice.store.factors import FactorRow
 from otpvoice.types import Code
 from tests.conftest import NUMBER, OTHER_NUMBER, SECRET, Maker, Otp, policies
@@ -212,6 +214,20 @@ def test_a_step_is_accepted_once_over_all_challenges(otp: Otp) -> None:
         with pytest.raises(CodeMismatch):
             otp.service.verify_code(second.id, stale)
     assert otp.service.verify_code(second.id, shown(enrollment, otp, steps=1))
+
+
+def test_the_last_attempt_closes_where_another_challenge_took_its_step_first(
+    otp: Otp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P70, P9: both were charged before either was approved; the loser's challenge is exhausted, not left open."""
+    enrollment = enrolled(otp)
+    service = otp.again(policies=policies("totp", max_attempts=1))
+    challenge = service.issue_code(None, purpose="login", subject="alice")
+    monkeypatch.setattr(factors, "use_step", lambda *_: False)
+    with pytest.raises(CodeMismatch) as refused:
+        service.verify_code(challenge.id, shown(enrollment, otp))
+    assert refused.value.attempts_left == 0
+    assert service.get(challenge.id).state is ChallengeState.EXHAUSTED
 
 
 def test_the_code_that_confirmed_does_not_log_in(otp: Otp) -> None:
