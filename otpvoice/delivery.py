@@ -21,6 +21,7 @@ from otpvoice.errors import (
     ProviderMisconfigured,
     ProviderThrottled,
     RecipientRejected,
+    ServiceBusy,
 )
 from otpvoice.flow import Flow, Seat, slow_hash, take_seat, transact
 from otpvoice.routing import Job, advance, following
@@ -55,20 +56,28 @@ class Outcome:
 
 
 def send(ctx: Context, job: Job, seat: Seat) -> Flow[list[Outcome]]:
-    """Perform a delivery; while providers refuse, go on along the route at once. Returns every outcome, in order."""
+    """Perform a delivery; while providers refuse, go on along the route at once. Returns every outcome, in order.
+
+    A process too busy to hash another code stops at the refusal: the step after it is not taken, and free to be.
+    """
     outcomes = [(yield from perform(ctx, job, seat))]
     while (cause := goes_on(outcomes[-1])) is not None:
-        following = yield from transact(
-            partial(advance, ctx=ctx, challenge_id=job.challenge.id, step=job.delivery.step, cause=cause)
-        )
-        if following is None:
-            break
+        take = partial(advance, ctx=ctx, challenge_id=job.challenge.id, step=job.delivery.step, cause=cause)
         if ctx.deferred:
             # It is queued for any worker, this one included: none of them holds two at once for one challenge.
+            yield from transact(take)
             break
-        job = following
-        seat = yield from take_seat()
         try:
+            # The place comes before the step: one that is taken and not sent would wait for a worker, if there is one.
+            seat = yield from take_seat()
+        except ServiceBusy:
+            log.warning("too busy to go on along the route of %s: a resend takes the next step", job.challenge.id)
+            break
+        try:
+            following = yield from transact(take)
+            if following is None:
+                break
+            job = following
             outcomes.append((yield from perform(ctx, job, seat)))
         finally:
             seat.release()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from otpvoice.channels.base import Channel, Report, ReportRequest
 from otpvoice.context import Context
-from otpvoice.delivery import next_look, send_anew
-from otpvoice.flow import Flow, transact
+from otpvoice.delivery import next_look, send
+from otpvoice.flow import Flow, take_seat, transact
 from otpvoice.routing import Job, advance
 from otpvoice.store import challenges, deliveries, events
 from otpvoice.store.challenges import ChallengeRow
@@ -71,11 +71,17 @@ def receive(ctx: Context, channel_name: str, request: ReportRequest) -> Flow[Rec
 
 def apply(ctx: Context, channel: Channel, report: Report) -> Flow[bool]:
     """Apply one report; returns whether it told something new. Goes on along the route where it says *failed*."""
-    applied = yield from transact(partial(_apply, ctx=ctx, channel=channel, report=report))
-    job = applied.job
-    if job is not None and not ctx.deferred:
-        yield from send_anew(ctx.of(job.challenge.tenant), job)
-    return applied.news
+    # The place comes before anything is written: a busy process refuses the report as a whole, to be told it again.
+    seat = None if ctx.deferred or report.state is not DeliveryState.FAILED else (yield from take_seat())
+    try:
+        applied = yield from transact(partial(_apply, ctx=ctx, channel=channel, report=report))
+        job = applied.job
+        if job is not None and seat is not None:
+            yield from send(ctx.of(job.challenge.tenant), job, seat)
+        return applied.news
+    finally:
+        if seat is not None:
+            seat.release()
 
 
 def _apply(connection: Connection, now: datetime, *, ctx: Context, channel: Channel, report: Report) -> _Applied:

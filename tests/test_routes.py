@@ -22,9 +22,12 @@ from otpvoice import (
     RecipientRejected,
     Route,
     RouteStep,
+    ServiceBusy,
     UnknownChannel,
 )
+from otpvoice.channels.base import Message
 from otpvoice.clock import ManualClock
+from otpvoice.runner import HashingPool
 from tests.conftest import NUMBER, Maker
 from tests.reporting import Reporting, push
 
@@ -81,6 +84,51 @@ def test_a_rejected_recipient_ends_the_route(home: Home) -> None:
     assert home.voice.sent == ()
     assert refused.value.challenge is not None
     assert [d.channel for d in refused.value.challenge.deliveries] == ["sms"]
+
+
+def busy(home: Home, channel: Reporting, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A service with one place to hash, which somebody else takes while the provider of ``channel`` is asked."""
+    service = home.service()
+    pool = HashingPool(permits=1, queue=0)
+    service._runner.hashing = pool
+    keep, others = channel._keep, []
+
+    def kept(message: Message) -> Any:
+        others.append(pool.enter())
+        return keep(message)
+
+    monkeypatch.setattr(channel, "_keep", kept)
+    return service, others
+
+
+def test_a_busy_process_does_not_take_a_step_that_it_cannot_send(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no worker here that would ever send it: the refusal is told, and the person may ask at once."""
+    home.sms.fail_with(ProviderUnavailable("down"))
+    service, others = busy(home, home.sms, monkeypatch)
+    with pytest.raises(ProviderUnavailable) as refused:
+        service.issue_code(NUMBER, purpose="login")
+    challenge = refused.value.challenge
+    assert challenge is not None
+    assert [(d.channel, d.state) for d in challenge.deliveries] == [("sms", DeliveryState.FAILED)]
+    assert service.get(challenge.id).sends_left == challenge.sends_left == 4
+    others.pop().release()
+    after = service.resend_code(challenge.id)
+    assert [(d.channel, d.state) for d in after.deliveries][1:] == [("voice", DeliveryState.ACCEPTED)]
+    assert service.verify_code(challenge.id, home.voice.sent[-1].code).channel == "voice"
+
+
+def test_a_busy_process_takes_no_report_of_a_failure(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is applied, so that the provider's next try tells it all."""
+    service, others = busy(home, home.sms, monkeypatch)
+    challenge = service.issue_code(NUMBER, purpose="login")
+    failed = {"delivery_id": challenge.delivery.id, "state": "failed", "reason": "unreachable"}
+    with pytest.raises(ServiceBusy):
+        service.apply_report("sms", push(failed))
+    assert [d.state for d in service.get(challenge.id).deliveries] == [DeliveryState.ACCEPTED]
+    others.pop().release()
+    assert service.apply_report("sms", push(failed)).news == 1
+    assert [d.channel for d in service.get(challenge.id).deliveries] == ["sms", "voice"]
+    assert len(home.voice.sent) == 1
 
 
 def test_an_unknown_outcome_rings_nothing_else(home: Home) -> None:
