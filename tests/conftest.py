@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import text
 
 from otpvoice import AsyncOTPService, OTPService, Policy, Route
@@ -29,6 +30,10 @@ from otpvoice.store.engine import Store
 SECRET = "correct-horse-battery-staple-0123456789"
 NUMBER = "+84912345678"
 OTHER_NUMBER = "+84987654321"
+
+# How long an example takes says how busy the machine is, nothing else.
+settings.register_profile("otpvoice", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("otpvoice")
 
 _names = itertools.count(1)
 
