@@ -6,7 +6,7 @@ what is already open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, Literal, Self, get_args
@@ -30,6 +30,9 @@ DENIED_CLASSES = frozenset(
 )
 """Number classes that cost the caller or reach no person (property P38)."""
 
+
+MOST = 1_000_000_000
+"""The largest number that a limit of a policy may be: all of them fit into any database."""
 
 GoOn = Literal["refused", "failed"]
 """What makes a route go on by itself: the provider's refusal, or its report of a failure."""
@@ -59,11 +62,15 @@ class RouteStep:
     """ISO 3166-1 alpha-2 codes that skip this step: where SMS is not sold or not delivered."""
 
     def __post_init__(self) -> None:
+        _check_types("the route step", self)
         spans = [span for span in (self.no_report_within, self.after) if span is not None]
         if not self.go_on <= set(get_args(GoOn)):
             raise ConfigurationError(f"a route step's go_on takes {' and '.join(get_args(GoOn))}")
         if any(not timedelta(seconds=1) <= span <= timedelta(minutes=10) for span in spans):
             raise ConfigurationError("a route step's no_report_within and after are 1 s to 10 min")
+        for codes in (self.only_countries or frozenset(), self.not_countries):
+            if wrong := _no_countries(codes):
+                raise ConfigurationError(f"a route step's countries {wrong}")
 
     def is_for(self, recipient: Recipient | None) -> bool:
         """Whether the step's conditions let this recipient in; a mailbox has neither class nor country."""
@@ -101,6 +108,9 @@ class Route:
     """The ordered channels of a policy."""
 
     steps: tuple[RouteStep, ...]
+
+    def __post_init__(self) -> None:
+        _check_types("the route", self)
 
     @classmethod
     def of(cls, *channels: str) -> Self:
@@ -162,12 +172,14 @@ class Policy:
     """The standard whose bounds are enforced."""
 
     def __post_init__(self) -> None:
+        _check_types("the policy", self)
         problems = [*self._contradictions(), *self._beyond_profile()]
         if problems:
             raise ConfigurationError("the policy contradicts itself: " + "; ".join(problems))
 
     def _contradictions(self) -> list[str]:
         minute = timedelta(minutes=1)
+        foreign = _no_countries(self.countries or frozenset())
         checks = {
             "route needs at least one step": bool(self.route.steps),
             "route names a channel twice": len(set(self.route.channels)) == len(self.route.steps),
@@ -177,16 +189,22 @@ class Policy:
             f"max_attempts is 1 to 10, not {self.max_attempts}": 1 <= self.max_attempts <= 10,
             f"late_codes is 'all' or 'newest', not {self.late_codes!r}": self.late_codes in get_args(LateCodes),
             f"max_sends is 1 to 10, not {self.max_sends}": 1 <= self.max_sends <= 10,
-            "max_sends_per_day is less than 1": self.max_sends_per_day >= 1,
-            "max_live is less than 1": self.max_live >= 1,
-            "max_opens_per_client is less than 1": self.max_opens_per_client >= 1,
-            "cooldowns are missing, negative or shrink": bool(self.cooldowns)
+            f"max_sends_per_day is 1 to {MOST}, not {self.max_sends_per_day}": 1 <= self.max_sends_per_day <= MOST,
+            f"max_live is 1 to {MOST}, not {self.max_live}": 1 <= self.max_live <= MOST,
+            f"max_opens_per_client is 1 to {MOST}, not {self.max_opens_per_client}": 1
+            <= self.max_opens_per_client
+            <= MOST,
+            "cooldowns are missing, negative, longer than a day, or shrink": bool(self.cooldowns)
             and min(self.cooldowns) >= timedelta(0)
+            and max(self.cooldowns) <= timedelta(days=1)
             and list(self.cooldowns) == sorted(self.cooldowns),
-            "lock_after is less than 1": self.lock_after >= 1,
-            "lock_for is not shorter than lock_cap": timedelta(0) < self.lock_for <= self.lock_cap,
+            f"lock_after is 1 to {MOST}, not {self.lock_after}": 1 <= self.lock_after <= MOST,
+            "lock_for is longer than lock_cap": timedelta(0) < self.lock_for <= self.lock_cap,
+            "lock_cap is longer than a year": self.lock_cap <= timedelta(days=365),
             "longer_length is shorter than code_length": self.code_length <= self.longer_length <= 10,
             "longer_after is beyond stop_after": 1 <= self.longer_after <= self.stop_after,
+            f"stop_after is at most {MOST}, not {self.stop_after}": self.stop_after <= MOST,
+            f"countries {foreign}": not foreign,
             f"profile is one of {', '.join(get_args(Profile))}, not {self.profile!r}": self.profile
             in get_args(Profile),
         }
@@ -236,6 +254,50 @@ class Policy:
         values["denied_classes"] = frozenset(values["denied_classes"])
         values["countries"] = None if values["countries"] is None else frozenset(values["countries"])
         return cls(**values)
+
+
+_IS: Mapping[str, Callable[[Any], bool]] = {
+    "int": lambda value: type(value) is int,
+    "str": lambda value: isinstance(value, str),
+    "timedelta": lambda value: isinstance(value, timedelta),
+    "Route": lambda value: isinstance(value, Route),
+    "LateCodes": lambda value: isinstance(value, str),
+    "Profile": lambda value: isinstance(value, str),
+    "frozenset[str]": lambda value: isinstance(value, frozenset) and all(isinstance(item, str) for item in value),
+    "tuple[timedelta, ...]": lambda value: isinstance(value, tuple) and all(isinstance(i, timedelta) for i in value),
+    "tuple[RouteStep, ...]": lambda value: isinstance(value, tuple) and all(isinstance(i, RouteStep) for i in value),
+}
+
+
+def _check_types(what: str, made: Policy | Route | RouteStep) -> None:
+    """Refuse what a type checker would have: a span of ``300`` or a set would fail only when it is used, or never."""
+    for name, kind, optional in _KINDS[type(made)]:
+        value = getattr(made, name)
+        if not (_IS[kind](value) or (optional and value is None)):
+            other = " or None" if optional else ""
+            raise ConfigurationError(f"{what} has {name} as {_type(value)}, not as {kind}{other}")
+
+
+def _type(value: Any) -> str:
+    inner = {type(item).__name__ for item in value} if isinstance(value, tuple | frozenset) else set()
+    return f"{type(value).__name__}" + (f" of {', '.join(sorted(inner))}" if inner else "")
+
+
+def _kinds(of: type[Policy | Route | RouteStep]) -> tuple[tuple[str, str, bool], ...]:
+    return tuple(
+        (f.name, str(f.type).removesuffix(" | None").replace("GoOn", "str"), str(f.type).endswith(" | None"))
+        for f in fields(of)
+    )
+
+
+_KINDS = {of: _kinds(of) for of in (Policy, Route, RouteStep)}
+"""Of each field: its name, its type and whether None will do. Made once, for a policy is read with every challenge."""
+
+
+def _no_countries(codes: frozenset[str]) -> str:
+    """What is wrong with a set of countries: one that is written otherwise would match nobody, in silence."""
+    wrong = sorted(code for code in codes if not (len(code) == 2 and code.isascii() and code.isupper()))
+    return f"are ISO 3166-1 alpha-2 codes in capitals, such as VN, not {', '.join(wrong)[:80]}" if wrong else ""
 
 
 def _plain(value: Any) -> Any:

@@ -56,6 +56,15 @@ def test_the_defaults_are_the_documented_ones() -> None:
         ({"cooldowns": (-SECOND,)}, "cooldowns"),
         ({"cooldowns": (60 * SECOND, 30 * SECOND)}, "cooldowns"),
         ({"lock_after": 0}, "lock_after"),
+        ({"cooldowns": (timedelta(days=2),)}, "cooldowns"),
+        ({"max_sends_per_day": 10**9 + 1}, "max_sends_per_day"),
+        ({"max_live": 2**63}, "max_live"),
+        ({"max_opens_per_client": 10**30}, "max_opens_per_client"),
+        ({"lock_after": 10**9 + 1}, "lock_after"),
+        ({"stop_after": 10**9 + 1}, "stop_after"),
+        ({"lock_cap": timedelta.max}, "lock_cap"),
+        ({"countries": frozenset({"vn"})}, "countries .* not vn"),
+        ({"countries": frozenset({"VN", "Vietnam"})}, "countries .* not Vietnam"),
         ({"lock_for": timedelta(0)}, "lock_for"),
         ({"lock_for": timedelta(days=2)}, "lock_cap"),
         ({"longer_after": 0}, "longer_after"),
@@ -75,6 +84,53 @@ def test_a_contradiction_is_named(change: dict[str, Any], named: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"ttl": 300}, "ttl as int, not as timedelta"),
+        ({"ttl": None}, "ttl"),
+        ({"cooldowns": [SECOND]}, "cooldowns"),
+        ({"cooldowns": (30, 60)}, "cooldowns as tuple of int"),
+        ({"max_attempts": "5"}, "max_attempts"),
+        ({"max_attempts": 5.5}, "max_attempts"),
+        ({"max_attempts": True}, "max_attempts"),
+        ({"code_length": None}, "code_length"),
+        ({"lock_after": float("nan")}, "lock_after"),
+        ({"short_code_reason": None}, "short_code_reason"),
+        ({"countries": {"VN"}}, "countries"),
+        ({"countries": "VN"}, "countries"),
+        ({"denied_classes": ["satellite"]}, "denied_classes"),
+        ({"denied_classes": None}, "denied_classes"),
+        ({"route": ["voice"]}, "route"),
+        ({"late_codes": ["all"]}, "late_codes"),
+        ({"profile": None}, "profile"),
+    ],
+)
+def test_a_value_of_another_type_is_named(change: dict[str, Any], named: str) -> None:
+    """Half an attempt would be one more; a set cannot be stored; and the error would come with the first person."""
+    with pytest.raises(ConfigurationError, match=named):
+        Policy(**change)
+
+
+@pytest.mark.parametrize(
+    ("step", "named"),
+    [
+        ({"channel": 1}, "channel"),
+        ({"after": 30}, "after"),
+        ({"go_on": {"refused"}}, "go_on"),
+        ({"only_countries": {"VN"}}, "only_countries"),
+        ({"only_countries": frozenset({"vn"})}, "countries .* not vn"),
+        ({"not_countries": frozenset({"USA"})}, "countries .* not USA"),
+        ({"not_classes": None}, "not_classes"),
+    ],
+)
+def test_a_step_is_checked_like_its_policy(step: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        RouteStep(**({"channel": "voice"} | step))
+    with pytest.raises(ConfigurationError, match="steps"):
+        Route(steps=("voice",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"ttl": timedelta(seconds=30)},
@@ -84,6 +140,8 @@ def test_a_contradiction_is_named(change: dict[str, Any], named: str) -> None:
         {"max_attempts": 10},
         {"cooldowns": (timedelta(0),)},
         {"lock_for": timedelta(hours=24)},
+        {"max_live": 10**9, "stop_after": 10**9, "max_sends_per_day": 10**9, "lock_after": 10**9},
+        {"lock_cap": timedelta(days=365), "cooldowns": (timedelta(days=1),), "countries": frozenset({"VN"})},
         {"profile": "pci"},
         {"profile": "nist", "stop_after": 100, "ttl": timedelta(minutes=10)},
     ],
