@@ -130,6 +130,33 @@ def test_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch, itnio: Simulat
     assert "hunter2" not in ran.out
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_that_only_reads(itnio: SimulatedItnio, database_url: str) -> None:
+    """A replica answers every question, and nothing can be charged on it."""
+    store = Store(database_url)
+    with store.engine().begin() as connection:
+        connection.execute(text(f'ALTER DATABASE "{store.url.database}" SET default_transaction_read_only = on'))
+    store.close()
+    ran = run("doctor")
+    assert ran.code == 1
+    assert line(ran, "database").startswith("wrong")
+    assert "read-only" in line(ran, "database")
+    assert "can be written" in line(ran, "database")
+
+
+def test_a_file_without_a_schema_is_looked_at_and_left_alone(
+    itnio: SimulatedItnio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "new.db").touch()
+    monkeypatch.setenv("OTPVOICE_DATABASE_URL", f"sqlite:///{tmp_path}/new.db")
+    ran = run("doctor")
+    assert ran.code == 0
+    assert "gets its schema at the first use" in line(ran, "database")
+    store = Store(f"sqlite:///{tmp_path}/new.db")
+    assert store.revision() is None
+    store.close()
+
+
 def test_development_is_a_warning_and_leaves_no_database_behind(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from otpvoice.clock import DatabaseClock, ManualClock
 from otpvoice.errors import ConfigurationError, OTPVoiceError, SchemaMismatch, StoreUnavailable
 from otpvoice.flow import undo
-from otpvoice.store import counters, ledgers, tables
+from otpvoice.store import counters, ledgers, migrate, tables
 from otpvoice.store.counters import Limit
 from otpvoice.store.engine import Store, parse_url
 from otpvoice.store.tables import UtcDateTime
@@ -54,7 +54,18 @@ def test_urls_as_people_write_them(url: str, driver: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", " ", "otpvoice.db", "mysql://u:secret@h/d", "oracle://h", "postgresql+asyncpg://u:secret@h/d", "://", "\x00"],
+    [
+        "",
+        " ",
+        "otpvoice.db",
+        "mysql://u:secret@h/d",
+        "oracle://h",
+        "postgresql+asyncpg://u:secret@h/d",
+        "postgresql://u:x@h:secret@h/d",
+        "postgresql://u@h:secret/d",
+        "://",
+        "\x00",
+    ],
 )
 def test_other_urls_do_not_start(url: str) -> None:
     """The message names the setting and repeats no password."""
@@ -248,8 +259,43 @@ def test_another_revision_is_refused(store: Store, revision: str) -> None:
         lambda connection, _now: connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
     )
     store.close()
-    with pytest.raises(SchemaMismatch, match=revision):
+    advice = "of its own" if revision == "x" else "install that version"
+    with pytest.raises(SchemaMismatch, match=f"{revision}.*{advice}"):
         store.transact(lambda connection, _now: note(connection, "a"))
+    with pytest.raises(SchemaMismatch, match=f"{revision}.*{advice}"):
+        store.upgrade()
+
+
+def test_another_programs_tables_are_not_mixed_with_ours(database_url: str, tmp_path: Path) -> None:
+    """Said with the remedy, not as a database that is away; and nothing is changed."""
+    store = Store(database_url) if "postgres" in database_url else Store(f"sqlite:///{tmp_path}/other.db")
+    with store.engine().begin() as connection:
+        if not store.sqlite:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        connection.execute(text("CREATE TABLE challenge (title text)"))
+    with pytest.raises(SchemaMismatch, match="of its own"):
+        store.upgrade()
+    with store.engine().connect() as connection:
+        assert inspect(connection).get_table_names() == ["challenge"]
+    store.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_schema_of_its_own_beside_another_programs(database_url: str) -> None:
+    """What that remedy says: PostgreSQL's ``search_path`` in the URL."""
+    beside = Store(database_url)
+    with beside.engine().begin() as connection:
+        connection.execute(text("CREATE SCHEMA otpvoice"))
+        connection.execute(text("UPDATE alembic_version SET version_num = 'another program''s'"))
+    own = Store(f"{database_url}&options=-csearch_path%3Dotpvoice")
+    assert own.upgrade() == (None, migrate.REVISION)
+    own.transact(lambda connection, _now: note(connection, "a"))
+    assert notes(own) == ["a"]
+    with beside.engine().connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM public.event")).scalar_one() == 0
+    own.close()
+    beside.close()
 
 
 def test_a_missing_table_says_upgrade(store: Store) -> None:

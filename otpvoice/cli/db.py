@@ -52,7 +52,7 @@ def check(ctx: typer.Context) -> None:
     try:
         found = None if missing(store) else store.revision()
         if found is None:
-            raise SchemaMismatch(f"{where(store)} is empty: run `otpvoice db upgrade`")
+            raise SchemaMismatch(f"{where(store)} has no schema yet: run `otpvoice db upgrade`")
         migrate.ensure(store.engine())
     finally:
         store.close()

@@ -22,11 +22,11 @@ from otpvoice.cli.session import Json, Session, session
 from otpvoice.cli.trouble import ExitCode, remedy
 from otpvoice.cli.view import clock, plain
 from otpvoice.context import Context
-from otpvoice.errors import OTPVoiceError
+from otpvoice.errors import OTPVoiceError, StoreUnavailable
 from otpvoice.keys import Keyring
 from otpvoice.runner import Runner
 from otpvoice.settings import Settings
-from otpvoice.store import breakers, migrate
+from otpvoice.store import breakers
 from otpvoice.store.breakers import BreakerRow
 from otpvoice.store.engine import Store
 
@@ -93,9 +93,11 @@ def examine(now: Session) -> Iterator[Check]:
     runner = Runner(assembly.store, assembly.hashing)
     try:
         yield from _channels(assembly.context, runner.run(upkeep.probe(assembly.context)))
-        if not missing(assembly.store):
+        if not missing(assembly.store) and assembly.store.revision() is not None:
             yield from _health(assembly.store, assembly.context.channels)
-    except OTPVoiceError as error:  # The database's own line says so too, unless it went away in between.
+    except StoreUnavailable:
+        yield Check(name="health", verdict=Verdict.WRONG, detail="not known without the database")
+    except OTPVoiceError as error:  # The database's own line says so too, unless it changed in between.
         yield _wrong("health", error)
     finally:
         runner.close()
@@ -135,12 +137,16 @@ def _database(found: Settings) -> Check:
             store.engine()
             return Check(name="database", verdict=Verdict.OK, detail=f"{where(store)} creates itself at the first use")
         revision = store.revision()
-        if revision is not None or not store.sqlite:
-            migrate.ensure(store.engine())
+        if revision is not None or not store.sqlite:  # An SQLite file without a schema would get it by this.
+            store.check_writable()
+    except StoreUnavailable as error:
+        return _wrong("database", error, f"see that {where(store)} is the one you mean, runs, and can be written")
     except OTPVoiceError as error:
         return _wrong("database", error)
     finally:
         store.close()
+    if revision is None:
+        return Check(name="database", verdict=Verdict.OK, detail=f"{where(store)} gets its schema at the first use")
     return Check(name="database", verdict=Verdict.OK, detail=f"{where(store)} answers, schema revision {revision}")
 
 
@@ -207,8 +213,8 @@ def _health(store: Store, configured: Collection[str]) -> Iterator[Check]:
             )
 
 
-def _wrong(name: str, error: OTPVoiceError) -> Check:
-    return Check(name=name, verdict=Verdict.WRONG, detail=str(error), remedy=remedy(error))
+def _wrong(name: str, error: OTPVoiceError, then: str | None = None) -> Check:
+    return Check(name=name, verdict=Verdict.WRONG, detail=str(error), remedy=remedy(error) if then is None else then)
 
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.WRONG: "bold red"}

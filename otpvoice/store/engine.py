@@ -29,6 +29,7 @@ BUSY_SECONDS = 10
 """How long a transaction waits for a lock, a connection or SQLite's single writer before it gives up."""
 _TRIES = 3
 _DEADLOCK_OR_SERIALIZATION = frozenset({"40001", "40P01"})
+_NO_CHANGE = text("UPDATE alembic_version SET version_num = version_num WHERE 1 = 0")
 _POSTGRES_SESSION = (
     "SET TimeZone = 'UTC'",
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
@@ -44,10 +45,10 @@ def parse_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number, often the rest of a password.
         raise ConfigurationError(
             "OTPVOICE_DATABASE_URL is not a database URL: it looks like sqlite:///otpvoice.db "
-            "or postgresql://user:password@host/name"
+            "or postgresql://user:password@host/name, with %40, %3A and %2F for the password's own @, : and /"
         ) from None
     if parsed.drivername in {"postgres", "postgresql"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
@@ -114,6 +115,10 @@ class Store:
             return migrate.current(self.engine())
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
+
+    def check_writable(self) -> None:
+        """Try a write that changes nothing. Raises :meth:`transact`'s errors, on a replica that only reads too."""
+        self.transact(lambda connection, _now: connection.execute(_NO_CHANGE).rowcount)
 
     def upgrade(self) -> tuple[str | None, str]:
         """Bring the schema to this version's revision; returns the revisions before and after."""
@@ -234,6 +239,9 @@ def _worth_another_try(error: SQLAlchemyError) -> bool:
 def _unavailable(error: SQLAlchemyError) -> Exception:
     cause = error.orig if isinstance(error, DBAPIError) else error
     said = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-    if getattr(cause, "sqlstate", None) in {"42P01", "42703"} or said.startswith(("no such table", "no such column")):
+    sqlstate = getattr(cause, "sqlstate", None)
+    if sqlstate == "42P07" or (said.startswith("table ") and said.endswith(" already exists")):
+        return SchemaMismatch(f"{migrate.OCCUPIED} ({said})")
+    if sqlstate in {"42P01", "42703"} or said.startswith(("no such table", "no such column")):
         return SchemaMismatch(f"the database lacks what otpvoice needs ({said}): run `otpvoice db upgrade`")
     return StoreUnavailable(f"the database did not answer ({type(cause).__name__}: {said})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +15,13 @@ from otpvoice.errors import SchemaMismatch
 
 REVISION = "0004"
 """The revision that this version reads and writes; a test holds it equal to the newest migration."""
+
+OCCUPIED = (
+    "another program has tables in this database: give otpvoice a database of its own, or on PostgreSQL a schema "
+    "(?options=-csearch_path%3Dotpvoice)"
+)
+"""Its own and otpvoice's would be mixed up, the table of the revision first."""
+_OURS = re.compile(r"[0-9]{4}")
 
 
 def location() -> Path:
@@ -40,15 +48,12 @@ def ensure(engine: Engine) -> None:
     if found == REVISION:
         return
     if found is None:
-        raise SchemaMismatch("the database is empty: run `otpvoice db upgrade` once")
+        raise SchemaMismatch("the database has no schema yet: run `otpvoice db upgrade` once")
     if found in known():
         raise SchemaMismatch(
             f"the database is at revision {found}, this version needs {REVISION}: run `otpvoice db upgrade`"
         )
-    raise SchemaMismatch(
-        f"the database is at revision {found}, which this version (up to {REVISION}) does not know: "
-        "a newer otpvoice upgraded it; install that version here too"
-    )
+    raise _unknown(found)
 
 
 def upgrade(engine: Engine) -> tuple[str | None, str]:
@@ -62,7 +67,7 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('otpvoice.migrations'))")
         before = _revision(connection)
         if before is not None and before not in known():
-            raise SchemaMismatch(f"the database is at revision {before}, which this version does not know")
+            raise _unknown(before)
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -72,6 +77,13 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
 def known() -> frozenset[str]:
     """Every revision that this version can upgrade from."""
     return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def _unknown(found: str) -> SchemaMismatch:
+    said = f"the database is at revision {found}, which this version (up to {REVISION}) does not know"
+    if _OURS.fullmatch(found):
+        return SchemaMismatch(f"{said}: a newer otpvoice upgraded it; install that version here too")
+    return SchemaMismatch(f"{said}: {OCCUPIED}")
 
 
 def _config() -> Config:
