@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from otpvoice import inputs
 from otpvoice.channels.base import Channel
 from otpvoice.errors import ConfigurationError, UnknownChannel, UnknownPurpose
 from otpvoice.keys import Keyring
@@ -60,7 +61,7 @@ class Context:
         policy = self.policies.get(purpose) if isinstance(purpose, str) else None
         if policy is None:
             raise UnknownPurpose(
-                f"purpose {str(purpose)[:40]!r} is not configured; known are: {', '.join(sorted(self.policies))}"
+                f"purpose {inputs.shown(purpose)} is not configured; known are: {', '.join(sorted(self.policies))}"
             )
         return policy
 
@@ -68,9 +69,8 @@ class Context:
         """A channel by name. Raises :class:`~otpvoice.errors.UnknownChannel`."""
         channel = self.channels.get(name)
         if channel is None:
-            raise UnknownChannel(
-                f"no channel is named {str(name)[:40]!r}; configured are: {', '.join(sorted(self.channels)) or 'none'}"
-            )
+            configured = ", ".join(sorted(self.channels)) or "none"
+            raise UnknownChannel(f"no channel is named {inputs.shown(name)}; configured are: {configured}")
         return channel
 
     def wake(self, connection: Connection) -> None:

@@ -79,6 +79,11 @@ def locale(value: str | None) -> str | None:
     return value
 
 
+def shown(value: object) -> str:
+    """A name that somebody gave, as an error may repeat it: short and printable, and of what is no name its type."""
+    return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
 def _is_amount(value: str) -> bool:
     try:
         return _AMOUNT.fullmatch(value) is not None and Decimal(value) > 0

@@ -181,7 +181,7 @@ def _wish(
     )
     if channel is not None and channel not in policy.route.channels:
         raise UnknownChannel(
-            f"purpose {purpose!r} does not route through {str(channel)[:40]!r}, "
+            f"purpose {purpose!r} does not route through {inputs.shown(channel)}, "
             f"only through {', '.join(policy.route.channels)}"
         )
     if target is None and private.subject is None:

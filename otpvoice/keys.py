@@ -45,6 +45,8 @@ def check_strength(secret: str) -> None:
     remedy = "make one with `otpvoice keys generate` and set OTPVOICE_SECRET to it"
     if not secret.strip():
         raise WeakSecret(f"OTPVOICE_SECRET is missing: {remedy}")
+    if any("\ud800" <= character <= "\udfff" for character in secret):
+        raise WeakSecret(f"OTPVOICE_SECRET is not text in UTF-8: {remedy}")
     if len(secret) < MINIMUM_LENGTH:
         raise WeakSecret(f"OTPVOICE_SECRET has {len(secret)} characters, {MINIMUM_LENGTH} are needed: {remedy}")
     if len(set(secret)) < 10 or _REPEATED.fullmatch(secret) or _PLACEHOLDER.search(secret):

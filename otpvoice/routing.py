@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from otpvoice import lockout, recipients
+from otpvoice import inputs, lockout, recipients
 from otpvoice.context import TOTP, Context, Private, new_id
 from otpvoice.errors import InvalidRequest, LockedOut, OTPVoiceError, RateLimited, UnknownChannel, UnknownFactor
 from otpvoice.flow import undo
@@ -52,7 +52,7 @@ def pick(
     """
     names = policy.route.channels
     if channel is not None and channel not in names:
-        return UnknownChannel(f"this challenge does not route through {str(channel)[:40]!r}, only {', '.join(names)}")
+        return UnknownChannel(f"this challenge does not route through {inputs.shown(channel)}, only {', '.join(names)}")
     if channel is not None:
         wanted: Sequence[int] = [names.index(channel)]
     else:

@@ -172,7 +172,7 @@ def read(config_file: Path | str | None = None) -> Settings:
             values = tomllib.loads(_content("configuration file", path))
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-    _warn_of_misspelt()
+    _check_environment()
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -185,10 +185,12 @@ def read(config_file: Path | str | None = None) -> Settings:
     return settings.model_copy(update={"database_url": _content("database_url_file", settings.database_url_file)})
 
 
-def _warn_of_misspelt() -> None:
-    """Say which variables look like settings and are none: a misspelt one is otherwise ignored in silence."""
+def _check_environment() -> None:
+    """Refuse variables that are no text; say which look like settings and are none, else ignored in silence."""
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
-    for name in os.environ:
+    for name, value in os.environ.items():
+        if name in known and any("\ud800" <= character <= "\udfff" for character in value):
+            raise ConfigurationError(f"the configuration is wrong: {name} is not text in UTF-8")
         if name.startswith(PREFIX) and name not in known and name != f"{PREFIX}CONFIG":
             close = difflib.get_close_matches(name, known, n=1)
             log.warning("%s is no setting%s", name, f"; did you mean {close[0]}?" if close else "")

@@ -7,8 +7,19 @@ from typing import Any
 SURROGATE = "\ud800"
 MEGABYTE = "1" * (1 << 20)
 
+
+class Spiteful:
+    """Cannot be printed: an error that tries to repeat it is an error of its own."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("do not look at me")
+
+
 NO_TEXT: tuple[Any, ...] = (0, 1, 123456, 1e5, True, False, b"123456", [], ["+84912345678"], {}, {"a": 1}, object())
 """Values that are no ``str``."""
+
+UNSPEAKABLE: tuple[Any, ...] = (10**5000, Spiteful())
+"""Nor are these, and not even ``str()`` takes them."""
 
 NO_CODES: tuple[str, ...] = (
     "",

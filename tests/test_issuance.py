@@ -28,7 +28,7 @@ from otpvoice.channels.memory import Memory, MemorySettings
 from otpvoice.store import tables
 from tests.conftest import NUMBER, OTHER_NUMBER, Otp, policies
 from tests.core_tools import embedded, of_tenant
-from tests.hostile import NO_NAMES, NO_RECIPIENTS, NO_TEXT, SURROGATE
+from tests.hostile import NO_NAMES, NO_RECIPIENTS, NO_TEXT, SURROGATE, UNSPEAKABLE
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,9 @@ def rows(service: Any, *named: str) -> dict[str, int]:
             ({"purpose": value}, UnknownPurpose)
             for value in (None, *NO_TEXT, *NO_NAMES, "Login", "login\n", "x" * 10**6)
         ),
+        *(({"purpose": value}, UnknownPurpose) for value in UNSPEAKABLE),
+        *(({"channel": value}, UnknownChannel) for value in UNSPEAKABLE),
+        *(({name: value}, InvalidRequest) for value in UNSPEAKABLE for name in ("recipient", "subject", "binding")),
         *(({"channel": value}, UnknownChannel) for value in (*NO_TEXT, *NO_NAMES, "sms", "totp", "Voice", "x" * 10**6)),
         *(({"binding": value}, InvalidRequest) for value in (*NO_TEXT, "10.50")),
         *(

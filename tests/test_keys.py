@@ -31,6 +31,7 @@ NEW = "a-new-root-secret-with-Entropy-0815-and-more!"
         "your-secret-abcdefghijklmnopqrstuvwxyz",
         "insert secret here abcdefghijklmnopqrst",
         "placeholder-abcdefghijklmnopqrstuvwxyz",
+        "\udcff\udcfe-abcdefghijklmnopqrstuvwxyz-0123456789",
     ],
 )
 def test_a_weak_secret_does_not_start(secret: str) -> None:

@@ -104,6 +104,14 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, v
         settings.read()
 
 
+@pytest.mark.parametrize("name", ["SECRET", "ITNIO_API_SECRET", "BRAND", "DATABASE_URL"])
+def test_a_variable_that_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Bytes of another encoding would fail in the middle of a call."""
+    monkeypatch.setenv(f"OTPVOICE_{name}", "abc\udcff")
+    with pytest.raises(ConfigurationError, match=f"OTPVOICE_{name} is not text"):
+        settings.read()
+
+
 def test_no_message_repeats_a_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be a secret in the wrong place."""
     write(folder, f'secret = {{ key = "{SECRET}" }}\nhash_permits = "{SECRET}"\nitnio_api_secret = ["{SECRET}"]\n')
