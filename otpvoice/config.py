@@ -18,7 +18,7 @@ from otpvoice.codes import hash_profile
 from otpvoice.context import TOTP, Context
 from otpvoice.errors import ConfigurationError
 from otpvoice.keys import Keyring, generate_secret
-from otpvoice.policy import Policy, Route, RouteStep, default_policies
+from otpvoice.policy import PROFILE_NUMBERS, Policy, Route, RouteStep, default_policies
 from otpvoice.runner import HashingPool
 from otpvoice.settings import DEFAULT_DATABASE, Settings
 from otpvoice.speech.overrides import load_wordings
@@ -199,9 +199,7 @@ def policy_values(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigurationError(f"[{table}] {key} {error}") from None
         except OverflowError:
             raise ConfigurationError(f"[{table}] {key} is too large") from None
-    if read.get("profile") == "nist":
-        read.setdefault("stop_after", 100)
-    return read
+    return {**PROFILE_NUMBERS.get(read.get("profile", ""), {}), **read}
 
 
 def _policy_value(kind: str, value: Any) -> Any:

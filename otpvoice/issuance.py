@@ -186,6 +186,8 @@ def _wish(
         )
     if target is None and private.subject is None:
         raise InvalidRequest("give a recipient, or a subject that has an authenticator app")
+    if policy.pays and (private.binding is None or not (private.binding.amount and private.binding.payee)):
+        raise InvalidRequest(f"purpose {purpose!r} is for payments: give a binding with amount, currency and payee")
     _check_words(ctx, policy, purpose, private)
     asking = inputs.client(client)
     index = ctx.keyring.index

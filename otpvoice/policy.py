@@ -15,15 +15,20 @@ from otpvoice.errors import ConfigurationError
 from otpvoice.types import Recipient
 
 LateCodes = Literal["all", "newest"]
-Profile = Literal["default", "nist", "pci"]
+Profile = Literal["default", "nist", "pci", "psd2"]
 
 PROFILE_LIMITS: Mapping[str, Mapping[str, float]] = {
     # NIST SP 800-63B-4: 3.1.3.2 (10 minutes, six digits), 3.2.2 (at most 100 failures, then disabled).
     "nist": {"ttl": 600, "code_length": 6, "stop_after": 100, "max_attempts": 100},
     # PCI DSS 4.0.1, 8.3.4: at most 10 attempts, then at least 30 minutes.
     "pci": {"ttl": 600, "code_length": 6, "max_attempts": 10, "lock_after": 10, "lock_for": 1800},
+    # RTS (EU) 2018/389, Art. 4(3)(b): a block after at most five consecutive failures. See also Policy.pays.
+    "psd2": {"ttl": 600, "code_length": 6, "max_attempts": 5, "lock_after": 5},
 }
 """What a profile refuses to be weakened beyond: upper bounds, but for ``code_length`` and ``lock_for``."""
+
+PROFILE_NUMBERS: Mapping[str, Mapping[str, int]] = {"nist": {"stop_after": 100}, "psd2": {"lock_after": 5}}
+"""What a profile sets where nothing else is said, for the default would be beyond its limit."""
 
 DENIED_CLASSES = frozenset(
     {"premium_rate", "shared_cost", "uan", "pager", "voicemail", "personal_number", "satellite", "unknown"}
@@ -212,6 +217,8 @@ class Policy:
 
     def _beyond_profile(self) -> list[str]:
         problems = []
+        if self.pays and "totp" in self.route.channels:
+            problems.append("profile 'psd2' routes through 'totp', and an app shows neither amount nor payee")
         for name, bound in PROFILE_LIMITS.get(self.profile, {}).items():
             value = getattr(self, name)
             number = value.total_seconds() if isinstance(value, timedelta) else value
@@ -224,12 +231,22 @@ class Policy:
     @classmethod
     def nist(cls, **changes: Any) -> Self:
         """NIST SP 800-63B-4: 10 minutes at most, and 100 failures in a year stop the recipient."""
-        return cls(**{"profile": "nist", "stop_after": 100, **changes})
+        return cls(**{"profile": "nist", **PROFILE_NUMBERS["nist"], **changes})
 
     @classmethod
     def pci(cls, **changes: Any) -> Self:
         """PCI DSS 4.0.1 8.3.4: 10 failures lock for 30 minutes or more."""
         return cls(**{"profile": "pci", **changes})
+
+    @classmethod
+    def psd2(cls, **changes: Any) -> Self:
+        """RTS (EU) 2018/389 for payments: five failures lock, and every code names its amount and payee (Art. 4, 5)."""
+        return cls(**{"profile": "psd2", **PROFILE_NUMBERS["psd2"], **changes})
+
+    @property
+    def pays(self) -> bool:
+        """Whether a challenge needs an amount and a payee, said with the code (dynamic linking, RTS Art. 5)."""
+        return self.profile == "psd2"
 
     def with_route(self, *channels: str) -> Self:
         """The same policy over another route."""

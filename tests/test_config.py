@@ -218,6 +218,7 @@ def test_itnios_parameters_have_bounds(monkeypatch: pytest.MonkeyPatch, name: st
         ("[purposes.login]\nroute = [[]]\n", "route"),
         ('[purposes.login]\nprofile = "psd9"\n', "profile"),
         ('[purposes.login]\nprofile = "nist"\nstop_after = 101\n', "stop_after"),
+        ('[purposes.payment]\nprofile = "psd2"\nlock_after = 6\n', "lock_after"),
         ('[purposes.login]\nhash_profile = "md5"\n', "hash_profile"),
         ("[purposes.login]\nhash_profile = 3\n", "hash_profile"),
         ('[purposes.login]\ncountries = "VN"\n', "countries"),
@@ -275,6 +276,13 @@ medium = "sms"
     assert (reset.countries, door.countries) == (frozenset({"VN", "DE"}), frozenset({"US"}))
     assert reset.cooldowns == (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2))
     assert (door.code_length, door.hash_profile) == (4, "fast")
+
+
+def test_a_profile_brings_its_numbers() -> None:
+    """Naming it is enough: no default is beyond it."""
+    for name in ("nist", "pci", "psd2"):
+        assert Policy(**policy_values("policy", {"profile": name})).profile == name
+    assert policy_values("policy", {"profile": "psd2", "lock_after": 3})["lock_after"] == 3
 
 
 @pytest.mark.parametrize(

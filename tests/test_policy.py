@@ -74,6 +74,10 @@ def test_the_defaults_are_the_documented_ones() -> None:
         ({"profile": "nist", "stop_after": 101}, "stop_after"),
         ({"profile": "nist", "stop_after": 100, "code_length": 5, "short_code_reason": "x"}, "code_length"),
         ({"profile": "pci", "lock_after": 11}, "lock_after"),
+        ({"profile": "psd2"}, "lock_after"),
+        ({"profile": "psd2", "lock_after": 5, "max_attempts": 6}, "max_attempts"),
+        ({"profile": "psd2", "lock_after": 5, "code_length": 5, "short_code_reason": "x"}, "code_length"),
+        ({"profile": "psd2", "lock_after": 5, "route": Route.of("totp", "voice")}, "totp"),
         ({"profile": "pci", "lock_for": timedelta(minutes=29)}, "lock_for"),
     ],
 )
@@ -164,6 +168,9 @@ def test_profiles_by_name() -> None:
     assert Policy.pci().profile == "pci"
     with pytest.raises(ConfigurationError, match="stop_after"):
         Policy.nist(stop_after=101)
+    assert (Policy.psd2().profile, Policy.psd2().lock_after, Policy.psd2().max_attempts) == ("psd2", 5, 5)
+    assert [Policy(profile=name).pays for name in ("default", "pci")] == [False, False]
+    assert Policy.psd2().pays
 
 
 @given(

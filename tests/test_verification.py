@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from otpvoice import (
     LockedOut,
     MalformedCode,
     Policy,
+    Route,
     ServiceBusy,
     Verified,
     codes,
@@ -370,6 +372,41 @@ def test_nist_stops_at_its_bound(otp: Otp) -> None:
 
 
 # --- What closes a challenge
+
+
+def test_a_payment_by_psd2(otp: Otp) -> None:
+    """P95, RTS Art. 4 and 5: no code without what is paid to whom, said with it; five failures lock."""
+    route = Route.of("voice")
+    service = otp.again(policies={"payment": Policy.psd2(route=route, hash_profile="fast")})
+    payment = Binding(amount="10.50", currency="EUR", payee="Flower Shop")
+    for incomplete in (
+        None,
+        Binding(payee="Flower Shop"),
+        Binding(amount="10.50", currency="EUR"),
+        Binding(reference="1"),
+    ):
+        with pytest.raises(InvalidRequest, match="payee"):
+            service.issue_code(NUMBER, purpose="payment", binding=incomplete)
+    assert otp.voice.sent == ()
+    challenge = service.issue_code(NUMBER, purpose="payment", locale="en", binding=payment)
+    assert "Flower Shop" in otp.voice.sent[-1].text
+    errors = []
+    for other in (replace(payment, amount="10.51"), replace(payment, payee="Somebody")):
+        with pytest.raises(CodeMismatch) as refused:
+            service.verify_code(challenge.id, otp.code, binding=other)
+        errors.append(type(refused.value))
+    second = service.issue_code(NUMBER, purpose="payment", locale="en", binding=payment)
+    for _ in range(3):
+        with pytest.raises(CodeMismatch) as refused:
+            service.verify_code(second.id, otp.wrong(), binding=payment)
+        errors.append(type(refused.value))
+    assert set(errors) == {CodeMismatch}
+    with pytest.raises(LockedOut):
+        service.verify_code(second.id, otp.code, binding=payment)
+    assert [event.kind for event in service.events(second.id)].count("ledger.locked") == 1
+    otp.clock.advance(timedelta(minutes=31))
+    third = service.issue_code(NUMBER, purpose="payment", locale="en", binding=payment)
+    assert service.verify_code(third.id, otp.code).binding == payment
 
 
 def test_a_code_is_accepted_once(otp: Otp) -> None:
