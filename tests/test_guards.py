@@ -222,17 +222,18 @@ class Rendezvous:
     """Wraps a function so that its first callers wait for each other behind it, where locks let them get there.
 
     With the lock in place only one arrives; it goes on after a moment, alone. Without it, all go on together with
-    what they have read: the race that is otherwise rare.
+    what they have read: the race that is otherwise rare. Where the lock is missing on purpose the moment is long: a
+    busy machine is not to be mistaken for a lock.
     """
 
-    def __init__(self, function: Callable[..., Any], parties: int = 2) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], parties: int = 2, *, moment: float = 0.3) -> None:
+        self.function, self.moment = function, moment
         self.barrier = threading.Barrier(parties)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         result = self.function(*args, **options)
         with suppress(threading.BrokenBarrierError):
-            self.barrier.wait(timeout=0.3)
+            self.barrier.wait(timeout=self.moment)
         return result
 
 
@@ -246,6 +247,11 @@ class Race:
         self.make = make
         self.services: list[OTPService] = []
         self.results: list[Any] = []
+        self.moment = 0.3
+
+    def unlocked(self) -> None:
+        """A lock is missing: both arrive at the rendezvous, however long it takes them."""
+        self.moment = 30.0
 
     def open(self, **numbers: Any) -> None:
         route = numbers.pop("route", ("voice",))
@@ -256,7 +262,7 @@ class Race:
             service.probe()
 
     def meet(self, owner: Any, name: str) -> None:
-        self.patch.setattr(owner, name, Rendezvous(getattr(owner, name)))
+        self.patch.setattr(owner, name, Rendezvous(getattr(owner, name), moment=self.moment))
 
     def both(self, *calls: tuple[str, tuple[Any, ...], dict[str, Any]]) -> None:
         work = [
@@ -398,6 +404,7 @@ def test_the_race_for_the_days_last_send_keeps_every_promise(race: Race) -> None
 def test_the_race_notices_an_unlocked_ledger(race: Race) -> None:
     """``SELECT`` without ``FOR UPDATE``: two failures are written as one."""
     race.open()
+    race.unlocked()
     _hold_without_a_lock(race)
     assert "a ledger holds 1 failures, its challenges charged 2" in guess_on_two_challenges(race)
 
@@ -406,6 +413,7 @@ def test_the_race_notices_an_unlocked_ledger(race: Race) -> None:
 def test_the_race_notices_read_then_write(race: Race) -> None:
     """Neither lock nor condition: the last attempt is had twice. (Either of the two lines is enough to hold it.)"""
     race.open()
+    race.unlocked()
     _hold_without_a_lock(race)
     _claim_without_looking(race)
     assert "6 attempts were compared on a challenge that takes 5" in guess_on_one_challenge(race)
@@ -414,6 +422,7 @@ def test_the_race_notices_read_then_write(race: Race) -> None:
 @on_postgresql
 def test_the_race_notices_an_unlocked_resend(race: Race) -> None:
     race.open()
+    race.unlocked()
     _hold_without_a_lock(race)
     assert "two calls in one cooldown" in resend_twice(race)
 
@@ -442,7 +451,8 @@ def test_the_race_notices_a_counter_that_is_read_then_written(race: Race) -> Non
     def meet(connection: Connection, key: str) -> int:
         return (reading if race.voice.sent[2:] else read)(connection, key)
 
-    reading = Rendezvous(read)
+    race.unlocked()
+    reading = Rendezvous(read, moment=race.moment)
     race.patch.setattr(counters, "charge", charge)
     assert "5 calls to a recipient in a day, 4 are allowed" in open_beyond_the_day(race)
 
@@ -451,6 +461,7 @@ def test_the_race_notices_a_counter_that_is_read_then_written(race: Race) -> Non
 def test_the_race_notices_a_look_at_the_live_that_nothing_serialises(race: Race) -> None:
     """Purposes have ledgers of their own, and an app's challenge counts no send: nothing else holds the two back."""
     race.open(route=("totp", "voice"))
+    race.unlocked()
     race.patch.setattr(challenges, "_take_turns", lambda *_: None)
     assert "4 challenges are open, 3 are allowed" in open_beyond_the_live_of_an_app(race)
 
@@ -460,6 +471,7 @@ def test_the_race_notices_a_missing_begin_immediate(race: Race) -> None:
     """SQLite without ``BEGIN IMMEDIATE``: each statement by itself."""
     _no_begin_immediate(race)
     race.open()
+    race.unlocked()
     assert "a ledger holds 1 failures, its challenges charged 2" in guess_on_two_challenges(race)
 
 
