@@ -4,7 +4,7 @@ Each root secret yields, by HKDF-SHA-256 (RFC 5869) with labels of their own: a 
 tag), an *index key* (recipients are looked up by a keyed hash), a *seal key* (AES-256-GCM for what must be read
 again) and a *key id*. The first secret writes; all of them read. To rotate, put a new secret in front and keep the
 old one behind it until what it wrote is gone: ten minutes for codes, a day for sealed recipients, a year for the
-failure ledger (its rows move to the new key whenever they are used).
+failure ledger. Ledgers and authenticator apps move to the new key whenever they are used.
 """
 
 from __future__ import annotations
@@ -125,6 +125,10 @@ class Keyring:
         nonce = os.urandom(_NONCE_BYTES)
         header = _SEALED_VERSION + bytes.fromhex(self.kid)
         return header + nonce + self._ciphers[self.kid].encrypt(nonce, plaintext, header + context.encode())
+
+    def wrote(self, sealed: bytes) -> bool:
+        """Whether it was sealed with the key that writes now, not with an older one."""
+        return sealed[1 : 1 + _KID_BYTES].hex() == self.kid
 
     def unseal(self, sealed: bytes, *, context: str) -> bytes:
         """Decrypt. Raises :class:`~otpvoice.errors.ConfigurationError` for another ring's or a changed value."""

@@ -77,7 +77,7 @@ def enroll(ctx: Context, subject: str, *, account: str | None = None) -> Flow[To
             tenant=ctx.tenant,
             subject_key=_keys(ctx, owner)[0],
             state="unconfirmed",
-            sealed=ctx.keyring.seal(secret.encode(), context=f"totp:{factor_id}"),
+            sealed=ctx.keyring.seal(secret.encode(), context=_context(factor_id)),
             last_step=_NEVER,
             attempts=0,
             created_at=now,
@@ -134,7 +134,7 @@ def remove(ctx: Context, subject: str) -> Flow[int]:
 
 def matching_step(keyring: Keyring, row: FactorRow, typed: Code, at: datetime) -> int | None:
     """The time step whose code this is: the current one or a neighbour, and newer than any accepted before."""
-    secret = keyring.unseal(row.sealed, context=f"totp:{row.id}").decode()
+    secret = keyring.unseal(row.sealed, context=_context(row.id)).decode()
     app = pyotp.TOTP(secret, digits=DIGITS, interval=PERIOD)
     current = int(at.timestamp()) // PERIOD
     found = None
@@ -142,6 +142,16 @@ def matching_step(keyring: Keyring, row: FactorRow, typed: Code, at: datetime) -
         if hmac.compare_digest(app.generate_otp(step).encode(), typed.encode()) and step > row.last_step:
             found = step
     return found
+
+
+def sealed_anew(keyring: Keyring, row: FactorRow) -> bytes:
+    """The factor's secret, sealed with the key that writes now."""
+    context = _context(row.id)
+    return keyring.seal(keyring.unseal(row.sealed, context=context), context=context)
+
+
+def _context(factor_id: str) -> str:
+    return f"totp:{factor_id}"
 
 
 def _owner(subject: str) -> str:

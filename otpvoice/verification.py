@@ -234,7 +234,7 @@ def _approve(
 ) -> datetime | OTPVoiceError:
     """Close as approved: the one winner. Its own failures leave the ledgers, nobody else's."""
     row = attempt.challenge
-    if match.step is not None and not _use_step(connection, attempt.factor, match.step):
+    if match.step is not None and not _use_step(connection, ctx, attempt, match.step):
         return CodeMismatch(attempt.left)
     charged = challenges.approve(connection, ctx.tenant, row.id, match.delivery_id, now)
     if charged is None:
@@ -255,6 +255,13 @@ def _approve(
     return now
 
 
-def _use_step(connection: Connection, factor: FactorRow | None, step: int) -> bool:
+def _use_step(connection: Connection, ctx: Context, attempt: _Attempt, step: int) -> bool:
     """One acceptance per time step, whichever challenge it is typed into (RFC 6238 5.2)."""
-    return factor is not None and factors.use_step(connection, factor.id, step)
+    factor, row = attempt.factor, attempt.challenge
+    if factor is None or not factors.use_step(connection, factor.id, step):
+        return False
+    if row.subject_key is not None and row.kid == ctx.keyring.kid and not ctx.keyring.wrote(factor.sealed):
+        # An app outlives every secret: what an older one wrote moves to the newest whenever the app is used.
+        sealed = totp.sealed_anew(ctx.keyring, factor)
+        factors.move(connection, factor.id, subject_key=row.subject_key, sealed=sealed)
+    return True

@@ -240,6 +240,37 @@ def test_the_code_that_confirmed_does_not_log_in(otp: Otp) -> None:
         otp.service.verify_code(challenge.id, code)
 
 
+def test_an_app_moves_to_a_new_secret_when_it_is_used(otp: Otp) -> None:
+    """P69: nobody enrolls again because a secret was rotated; the old secret may go once the app was used."""
+    enrollment = enrolled(otp)
+    own = policies("totp", "voice")
+    newer = "a-newer-root-secret-with-Entropy-0815-and-more"
+    rotated = otp.again(policies=own, secret=[newer, SECRET])
+    wrong = rotated.issue_code(None, purpose="login", subject="alice")
+    with pytest.raises(CodeMismatch):
+        rotated.verify_code(wrong.id, shown(enrollment, otp, steps=2))
+    assert rotated.verify_code(wrong.id, shown(enrollment, otp))
+    otp.clock.advance(30)
+    alone = otp.again(policies=own, secret=newer)
+    challenge = alone.issue_code(None, purpose="login", subject="alice")
+    assert alone.verify_code(challenge.id, shown(enrollment, otp)).channel == "totp"
+    assert alone.remove_totp("alice") == 1
+
+
+def test_an_older_challenge_moves_no_app_back(otp: Otp) -> None:
+    """It was opened before the secret was rotated, and is approved after the app had moved."""
+    enrollment = enrolled(otp)
+    own = policies("totp", "voice")
+    newer = "a-newer-root-secret-with-Entropy-0815-and-more"
+    older = otp.service.issue_code(None, purpose="login", subject="alice")
+    rotated = otp.again(policies=own, secret=[newer, SECRET])
+    challenge = rotated.issue_code(None, purpose="login", subject="alice")
+    assert rotated.verify_code(challenge.id, shown(enrollment, otp))
+    otp.clock.advance(30)
+    assert rotated.verify_code(older.id, shown(enrollment, otp))
+    assert otp.again(policies=own, secret=newer).issue_code(None, purpose="login", subject="alice")
+
+
 def test_falling_back_to_the_call(otp: Otp) -> None:
     """No phone at hand with the app on it: a resend calls; either code verifies, once."""
     enrollment = enrolled(otp)

@@ -99,6 +99,13 @@ def use_step(connection: Connection, factor_id: str, step: int) -> bool:
     return connection.execute(_USE_STEP, {"row": factor_id, "step": step}).rowcount == 1
 
 
+def move(connection: Connection, factor_id: str, *, subject_key: str, sealed: bytes) -> None:
+    """Keep a factor under the keys that write now."""
+    connection.execute(
+        update(totp_factor).where(totp_factor.c.id == factor_id).values(subject_key=subject_key, sealed=sealed)
+    )
+
+
 def remove(connection: Connection, tenant: str, subject_keys: tuple[str, ...], *, but: str | None = None) -> int:
     """Remove the subject's factors, all but one; returns how many."""
     statement = delete(totp_factor).where(
