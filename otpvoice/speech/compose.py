@@ -102,7 +102,7 @@ def _check_code(code: str, medium: Medium) -> None:
 
 def _values(wording: Wording, medium: Medium, brand: str, binding: Binding, valid_for: timedelta) -> dict[str, str]:
     voice = wording.voice if medium is Medium.VOICE else None
-    words = voice.money.words.spell if voice else None
+    words = partial(voice.money.words.spell, name="%alone") if voice else None
     if (binding.amount is None) != (binding.currency is None):
         raise InvalidRequest("an amount needs a currency, and a currency an amount")
     amount = ""
