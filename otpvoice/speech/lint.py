@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 
 from otpvoice.errors import OTPVoiceError
@@ -25,7 +26,11 @@ LONGEST_CALL = 60
 SAMPLE_CODES = ("0011223344", "5566778899", "9081726354")
 """The longest codes, with every digit and repeated ones."""
 SAMPLE_BRAND = "Example Bank"
-SAMPLE_PAYMENT = Binding(amount="98765.40", currency="USD", payee="Example Trading and Shipping Company")
+SAMPLE_PAYMENTS = (
+    Binding(amount="98765.40", currency="USD", payee="Example Trading and Shipping Company"),
+    Binding(amount="98765.40", currency="USD"),
+    Binding(payee="Example Trading and Shipping Company"),
+)
 
 _LINK = re.compile(
     r"://|\b(?:www\.|mailto:|(?:tel|sms):\+?\d)|\b[\w-]+[.\uff0e][^\W\d_]{2,}\b(?!\.)|\b\d+(?:\.\d+){3}\b",
@@ -200,8 +205,8 @@ def _composed(wording: Wording, medium: Medium) -> Iterator[tuple[str, str]]:
         medium=medium, max_text=limit, max_seconds=LONGEST_CALL if medium is Medium.VOICE else None
     )
     for purpose in wording.media[medium].texts:
-        binding = SAMPLE_PAYMENT if purpose == "payment" else None
-        for code in SAMPLE_CODES:
+        bindings = SAMPLE_PAYMENTS if purpose == "payment" else (None,)
+        for binding, code in product(bindings, SAMPLE_CODES):
             try:
                 said = compose(
                     Code(code if binding is None else code[:6]),

@@ -131,9 +131,11 @@ class Money:
         if exact:
             return self.whole.render(said)
         # Not the words of the code: in amounts, Koreans say another zero and Brazilians another six.
-        said["digits"] = " ".join(self.words.spell(int(digit), "%alone") for digit in fraction)
         zeros = len(fraction) - len(fraction.lstrip("0"))
         said["fraction"] = " ".join([self.words.spell(0)] * zeros + [self.words.spell(int(fraction), "%alone")])
+        # Four digits one by one would be heard as a code.
+        one_by_one = " ".join(self.words.spell(int(digit), "%alone") for digit in fraction)
+        said["digits"] = one_by_one if len(fraction) < 4 else said["fraction"]
         return self.decimal.render(said)
 
 
