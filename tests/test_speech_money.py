@@ -141,7 +141,7 @@ def test_a_malformed_amount_is_refused(amount):
         parse_amount(amount, "EUR")
 
 
-@pytest.mark.parametrize("currency", ["", "eur", "EURO", "€", "EU1", "ЕUR"])
+@pytest.mark.parametrize("currency", ["", "eur", "EURO", "€", "EU1", "ЕUR", "XXX", "XTS"])
 def test_a_malformed_currency_is_refused(currency):
     with pytest.raises(InvalidRequest):
         parse_amount("1", currency)

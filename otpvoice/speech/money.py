@@ -33,6 +33,8 @@ LARGEST = 10**12 - 1
 
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
+_NO_CURRENCY = frozenset({"XXX", "XTS"})
+"""ISO 4217 for "no currency" and "for tests": there is nothing to say."""
 _RULE = re.compile(r"([0-9]{1,12})(\.\.[0-9]{1,12})?:\s?(.*)")
 _PLURALS = frozenset({"zero", "one", "two", "few", "many", "other"})
 _PART = re.compile(r"<(%\w+)?<|>(%\w+)?>|\[([^\]|]*)\|?([^\]|]*)\]|\(([^()]*:[^()]*)\)|=(%\w+)=")
@@ -165,7 +167,7 @@ def parse_amount(amount: str, currency: str) -> Decimal:
 
     Amounts are ASCII digits with at most one point: no sign, no grouping, no exponent, up to twelve digits before it.
     """
-    if not _CURRENCY.fullmatch(currency):
+    if not _CURRENCY.fullmatch(currency) or currency in _NO_CURRENCY:
         raise InvalidRequest(f"a currency is three capital letters of ISO 4217, not {currency[:8]!r}")
     if not _AMOUNT.fullmatch(amount):
         raise InvalidRequest("an amount is digits with at most one point, like 1250.00")
