@@ -93,6 +93,16 @@ def compose(
     return finish(text=Text(_fit_message(texts, medium, limit, app_hash)))
 
 
+def check_defaults(*, brand: str, default_locale: str, host: str | None, app_hash: str | None) -> None:
+    """What every message of a service will hold, before there is one. Raises :class:`~otpvoice.errors.InvalidRequest`.
+
+    A brand made of number words is found later, and on voice only: in which language it is one depends on the person.
+    """
+    names.brand_name(brand)
+    languages.canonical(default_locale)
+    _machine_lines("0000", host, app_hash)
+
+
 def _check_code(code: str, medium: Medium) -> None:
     if medium is Medium.VOICE and not _DIGITS.fullmatch(code):
         raise InvalidRequest("a code that is spoken has 4 to 10 digits and no letters")
