@@ -16,11 +16,12 @@ from otpvoice.channels.base import Channel
 from otpvoice.clock import Clock
 from otpvoice.codes import hash_profile
 from otpvoice.context import TOTP, Context
-from otpvoice.errors import ConfigurationError
+from otpvoice.errors import ConfigurationError, InvalidRequest
 from otpvoice.keys import Keyring, generate_secret
 from otpvoice.policy import PROFILE_NUMBERS, Policy, Route, RouteStep, default_policies
 from otpvoice.runner import HashingPool
 from otpvoice.settings import DEFAULT_DATABASE, Settings
+from otpvoice.speech.compose import check_defaults
 from otpvoice.speech.overrides import load_wordings
 from otpvoice.speech.wordings import Wordings
 from otpvoice.store.engine import Store
@@ -80,6 +81,10 @@ def assemble(
         raise ConfigurationError("no channel is configured, and so no purpose has a route")
     for policy in policies.values():
         hash_profile(policy.hash_profile)
+    try:
+        check_defaults(brand=brand, default_locale=default_locale, host=sms_host, app_hash=sms_app_hash)
+    except InvalidRequest as error:
+        raise ConfigurationError(str(error)) from None
     return Assembly(
         context=Context(
             keyring=Keyring([secret] if isinstance(secret, str) else list(secret)),

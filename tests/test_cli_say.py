@@ -45,6 +45,15 @@ def test_the_providers_own_limits_are_those_of_its_channel():
     assert facts["length"] == len(facts["text"])
 
 
+@pytest.mark.parametrize(
+    ("provider", "channel"),
+    [("itnio", "voice"), ("itnio", "sms"), ("twilio", "voice"), ("twilio", "sms"), ("vonage", "sms")],
+)
+def test_a_provider_tells_its_limits_without_an_account(provider, channel):
+    facts = json.loads(run("--provider", provider, "--channel", channel, "--locale", "en", "--json").stdout)
+    assert facts["limit"] >= facts["length"]
+
+
 @pytest.mark.parametrize("tag", VOICE_TAGS)
 def test_json_holds_exactly_what_compose_gives(tag):
     facts = json.loads(run("--locale", tag, "--code", "007007", "--brand", "Acme", "--json").stdout)
@@ -96,6 +105,7 @@ def test_a_typed_code_is_read_leniently():
         (["--wordings", "/nowhere"], "no such directory"),
         (["--all", "--play", "x.wav"], "one locale"),
         (["--channel", "sms", "--play", "x.wav"], "one locale"),
+        (["--amount", "5", "--currency", "XXX"], "ISO 4217"),
     ],
 )
 def test_bad_input_is_an_error_in_one_line_and_exit_2(arguments, message):
@@ -112,6 +122,14 @@ def test_play_renders_the_text_to_a_file(tmp_path):
     assert str(file) in out.replace("\n", "")
     with wave.open(str(file)) as recording:
         assert recording.getnframes() / recording.getframerate() > 10
+
+
+@pytest.mark.skipif(not render.available(), reason="espeak-ng is not installed (apt install espeak-ng)")
+@pytest.mark.parametrize("where", ["nowhere/code.wav", "."])
+def test_play_does_not_claim_a_file_that_it_could_not_write(tmp_path, where):
+    result = run("--locale", "it", "--play", str(tmp_path / where), code=2)
+    assert "cannot be written" in result.stderr
+    assert result.stdout == ""
 
 
 def test_play_without_espeak_says_what_to_install(tmp_path, monkeypatch):

@@ -335,6 +335,23 @@ def test_no_channels() -> None:
         assemble(secret=SECRET, channels=[])
 
 
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"brand": "https://evil.example"}, "link"),
+        ({"brand": "B" * 200}, "40 at most"),
+        ({"brand": "Bank 4829"}, "digits in a row"),
+        ({"default_locale": "english"}, "is no locale"),
+        ({"default_locale": ""}, "is no locale"),
+        ({"sms_host": "https://example.com"}, "domain name"),
+        ({"sms_app_hash": "short"}, "app hash"),
+    ],
+)
+def test_what_would_spoil_every_message_stops_the_start(settings, problem):
+    with pytest.raises(ConfigurationError, match=problem):
+        assemble(secret=SECRET, channels=[Memory("voice")], database_url="sqlite://", **settings)
+
+
 def test_policies_over_channels_that_are_not_there() -> None:
     """Named with what there is."""
     with pytest.raises(ConfigurationError, match=r"'sms'.*configured are: voice"):

@@ -11,6 +11,7 @@ import pytest
 from otpvoice.errors import ContentRejected, InvalidRequest
 from otpvoice.speech import gsm
 from otpvoice.speech.compose import compose
+from otpvoice.speech.overrides import load_wordings
 from otpvoice.types import Binding, Capabilities, Code, Medium
 from tests.speech_helpers import ALL_TAGS, EMAIL, ITNIO, SMS, VOICE, VOICE_TAGS, say
 
@@ -204,10 +205,49 @@ def test_a_brand_is_never_read_as_a_template_and_brings_no_marks_of_its_own(bran
     assert heading.count("482913") == (0 if capabilities is ITNIO else 1)
 
 
+def test_a_payment_is_refused_where_the_wording_cannot_tell_it(tmp_path):
+    """A language of one's own may have no sentence for payments: dropping the payee would approve a blank cheque."""
+    head = 'tag = "cy"\nname = "Welsh"\nchecked = "x"\n[sms]\nwarning = "w"\n[sms.text]\ngeneric = ["{code}"]\n'
+    (tmp_path / "cy.toml").write_text(head)
+    wordings = load_wordings(tmp_path)
+    assert say(capabilities=SMS, locale="cy", wordings=wordings).text == "482913"
+    for binding in (PAYMENT, Binding(amount="1", currency="EUR"), Binding(payee="Acme")):
+        with pytest.raises(ContentRejected, match="tells the amount"):
+            say(capabilities=SMS, locale="cy", wordings=wordings, binding=binding)
+
+
+def test_of_several_sentences_one_that_tells_the_whole_payment_is_taken(tmp_path):
+    texts = '["{code}[: {amount} to {payee}]. {warning}", "{code}[ {amount}][ {payee}]. {warning}"]'
+    (tmp_path / "en.toml").write_text(f"[sms.text]\npayment = {texts}\n")
+    said = say(
+        capabilities=SMS, locale="en", wordings=load_wordings(tmp_path), binding=Binding(amount="1", currency="EUR")
+    )
+    assert said.text == "482913 1.00 EUR. Never share it."
+
+
+@pytest.mark.parametrize("tag", VOICE_TAGS)
+def test_an_amount_with_four_decimals_is_not_heard_as_a_code(tag):
+    said = say(locale=tag, binding=Binding(amount="1.2345", currency="CLF"))
+    assert _voice(tag).spelling.read_back(said.text) == ["482913", "482913"]
+
+
 def test_an_amount_needs_a_currency():
     for binding in (Binding(amount="10"), Binding(currency="EUR", payee="Acme")):
         with pytest.raises(InvalidRequest, match="needs a currency"):
             say(binding=binding)
+
+
+@pytest.mark.parametrize(
+    ("tag", "brand", "spoken"), [("de", "Sat 1", "Sat eins"), ("it", "Rai 1", "Rai uno"), ("es", "La 1", "La uno")]
+)
+def test_a_number_in_a_name_stands_alone(tag, brand, spoken):
+    assert spoken in say(locale=tag, brand=brand).text
+
+
+def test_a_russian_payment_has_its_commas_around_the_payee_only():
+    assert "одна украинская гривна ожидает" in say(locale="ru", binding=Binding(amount="1", currency="UAH")).text
+    both = Binding(amount="1", currency="UAH", payee="Acme")
+    assert "гривна, получатель Acme, ожидает" in say(locale="ru", binding=both).text
 
 
 def test_a_reference_is_bound_but_not_spoken():

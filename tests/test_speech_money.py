@@ -78,6 +78,15 @@ def test_any_amount_can_be_said(number):
         ("en", "250000", "VND", "two hundred fifty thousand Vietnamese dong"),
         ("de", "1", "TRY", "eine Türkische Lira"),
         ("de", "12.05", "EUR", "zwölf Euro null fünf"),
+        ("de", "12.01", "EUR", "zwölf Euro null eins"),
+        ("de", "1.01", "EUR", "ein Euro null eins"),
+        ("it", "12.01", "EUR", "dodici euro e zero uno"),
+        ("es", "12.31", "EUR", "doce euros con treinta y uno"),
+        ("pt-BR", "221", "GBP", "duzentas e vinte e uma Libras esterlinas"),
+        ("pt-PT", "2200", "GBP", "duas mil e duzentas libras esterlinas britânicas"),
+        ("pt-BR", "10.66", "BRL", "dez Reais brasileiros e sessenta e seis"),
+        ("ko", "10.50", "USD", "십 점 오 영 달러"),
+        ("en", "1.2345", "CLF", "one point two thousand three hundred forty-five Chilean units of account"),
         ("es", "1", "GBP", "una libra esterlina"),
         ("es", "21.50", "GBP", "veintiuna libras esterlinas con cincuenta"),
         ("it", "1", "EUR", "un euro"),
@@ -132,7 +141,7 @@ def test_a_malformed_amount_is_refused(amount):
         parse_amount(amount, "EUR")
 
 
-@pytest.mark.parametrize("currency", ["", "eur", "EURO", "€", "EU1", "ЕUR"])
+@pytest.mark.parametrize("currency", ["", "eur", "EURO", "€", "EU1", "ЕUR", "XXX", "XTS"])
 def test_a_malformed_currency_is_refused(currency):
     with pytest.raises(InvalidRequest):
         parse_amount("1", currency)

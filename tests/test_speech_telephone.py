@@ -46,6 +46,31 @@ def test_noise_costs_digits_but_not_the_order(recovered):
     assert noisy.calls >= bare.calls + 2
 
 
+def test_what_one_reading_lost_is_taken_from_the_other():
+    """A person who hears the code twice goes by the clearer reading: what repetition is for."""
+    import numpy as np
+
+    from benchmarks import telephone
+
+    listener = telephone.Listener()
+    lines = [telephone.telephone(*telephone.speak(text), snr=30.0, seed=1) for text in telephone.ours("482913")]
+    lines[0][int(len(lines[0]) * 0.6) : int(len(lines[0]) * 0.9)] = 0
+    readings = [listener.reading(line) for line in lines]
+    assert readings[0] != "482913"
+    assert listener.code(lines, readings) == "482913"
+    assert listener.code(lines, ["482553", "482913"]) == "482913"
+    assert listener.code([np.zeros(16000)], [""]) == ""
+
+
+def test_gaps_take_away_a_tenth_of_the_line_and_the_same_each_time():
+    from benchmarks import telephone
+
+    lost = telephone._dead(8000 * 600, seed=3)
+    assert 0.06 < lost.mean() < 0.13
+    assert (telephone._dead(8000 * 600, seed=3) == lost).all()
+    assert (telephone._dead(8000 * 600, seed=4) != lost).any()
+
+
 def test_the_line_takes_away_what_a_telephone_takes_away():
     import numpy as np
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from otpvoice.errors import ConfigurationError
 from otpvoice.speech.lint import lint, lint_directory
 from otpvoice.speech.overrides import load_wordings
 from otpvoice.speech.templates import Template
-from otpvoice.speech.wordings import bundled, tables, wording
-from otpvoice.types import Medium
+from otpvoice.speech.wordings import LARGEST_FILE, bundled, tables, wording
+from otpvoice.types import Binding, Medium
 from tests.speech_helpers import ALL_TAGS, LEGACY, SMS, VOICE_TAGS, say
 
 VOICES = {"en", "vi", "ja", "ar", "de", "hi", "it", "ko", "ru", "es", "pt-BR", "pt-PT", "id", "bn", "th"}
@@ -123,6 +125,45 @@ def test_without_a_directory_the_bundled_wordings_are_used():
         ('tag = "de"', "the file is called en.toml"),
         ("sms = 3", "table"),
         ("[sms.text]\nlogin = [", "en.toml"),
+        ("x = " + "9" * 5000, "en.toml"),
+        ("x = " + "[" * 100_000, "nested too deeply"),
+        ('[sms.text]\nlogin = ["{code} ' + "[" * 5000 + "]" * 5000 + '"]', "more than 50 sections"),
+        ('[sms.text]\nlogin = ["{code} \\u0000"]', "U+0000"),
+        ('[email.title]\nlogin = "Hello\\nBcc: someone"', "U+000A"),
+        ('[sms]\nwarning = "Never share {code}."', "takes no variables"),
+        ('[voice]\nagain = "[{brand} says: {code}]"', "only once"),
+        ('[voice]\nagain = "{code} {warning}"', "cannot hold"),
+        ('[sms.text]\nlogin = ["{code}[ {brand} {code}]"]', "more than once"),
+        ('[sms.text]\nlogin = ["{code} пример.рф"]', "link"),
+        ('[sms.text]\nlogin = ["{code} 10.0.0.1/x"]', "link"),
+        ('[sms.text]\nlogin = ["{code} tel:+4930"]', "link"),
+        ('[sms.text]\nlogin = ["{code} {brand}.com"]', "link"),
+        ('[sms.text]\nlogin = ["{code} ٥ {warning}"]', "0 to 9"),
+        ('[voice.text]\nlogin = ["Part Ⅳ: {code} {again}"]', "not spelled (Ⅳ)"),
+        ('[voice.text]\nlogin = ["\U0001f680 {code} {again}"]', "sign"),
+        ('[voice.text]\nlogin = ["<break/> {code} {again}"]', "sign '<'"),
+        ('[voice]\npause = " & "', "no pause"),
+        ('[voice]\npause = ",\\n"', "no pause"),
+        ('[voice]\nmiddle = "\\u202e. "', "no pause"),
+        ('[voice]\nespeak = "../../tmp/x"', "no name of a voice"),
+        ("[voice]\nrate = 900", "rate"),
+        ("[voice]\nrate = nan", "rate"),
+        ("[voice]\ndigit_seconds = 0.001", "digit_seconds"),
+        ('[numbers]\nwhole = "{number.__class__.__mro__} {currency}"', "no variable"),
+        ('[numbers]\nwhole = "{number:>99999999} {currency}"', "no variable"),
+        ('[numbers]\nwhole = "{number"', "partner"),
+        ('[numbers]\nwhole = "free"', "the whole amount"),
+        ('[numbers]\ndecimal = "{number} {currency}"', "the whole amount"),
+        ('[numbers]\nwhole = "1234 {number} {currency}"', "not spelled"),
+        ("[numbers]\nfeminine = 3", "feminine is a list"),
+        ("[numbers]\nfeminine = [[1]]", "feminine is a list"),
+        ("[numbers]\nnames = 3", "names is a dict"),
+        ("[numbers.names]\nUSD = 3", "USD is missing"),
+        ("[numbers.names]\nUSD = 'bucks http://a.b'", "link"),
+        ("[numbers]\nrules = '0: 5'", "not spelled"),
+        ("[numbers]\nrules = '0: (one:a|b)'", "plural forms"),
+        ('[numbers]\nrules = """\n0..9: a b c d e f g h i j\n10: k[>>]\n70: =%main=\n80: l[>>]"""', "never end"),
+        ('[numbers]\nrules = """\n0..9: a b c d e f g h i j\n10: k[>%x>]"""', "called %x"),
     ],
 )
 def test_what_is_wrong_with_an_override_is_found_at_load(own, text, problem):
@@ -151,6 +192,52 @@ def test_a_file_that_is_no_utf8_is_refused(tmp_path):
     (tmp_path / "en.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match=r"en\.toml"):
         load_wordings(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "loop", "nowhere"])
+def test_what_is_no_file_is_not_opened(tmp_path, kind):
+    file = tmp_path / "en.toml"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "directory":
+        file.mkdir()
+    else:
+        file.symlink_to({"device": "/dev/zero", "loop": file, "nowhere": tmp_path / "nothing"}[kind])
+    with pytest.raises(ConfigurationError, match="no file that can be read"):
+        load_wordings(tmp_path)
+
+
+def test_a_link_to_a_file_is_followed_and_a_huge_one_is_not_read(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "1").write_text('[sms.text]\nlogin = ["{code} opens. {warning}"]\n', "utf-8")
+    (tmp_path / "en.toml").symlink_to(tmp_path / "data" / "1")  # So Kubernetes mounts a ConfigMap.
+    assert "opens" in say(capabilities=SMS, locale="en", wordings=load_wordings(tmp_path)).text
+    (tmp_path / "data" / "1").write_text("#" + "x" * LARGEST_FILE, "utf-8")
+    with pytest.raises(ConfigurationError, match="larger than 256 KiB"):
+        load_wordings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tag", "problem"), [("english", "is no locale"), ("pt_BR", "usual form"), ("PT-br", "usual form"), ("in", "is id")]
+)
+def test_a_file_named_by_no_usual_tag_is_refused_before_it_breaks_every_choice_of_a_language(own, tag, problem):
+    text = f'tag = "{tag}"\nname = "x"\nchecked = "x"\n[sms]\nwarning = "w"\n[sms.text]\ngeneric = ["{{code}}"]\n'
+    with pytest.raises(ConfigurationError, match=problem):
+        load_wordings(own(text, f"{tag}.toml"))
+
+
+def test_a_language_that_cldr_lacks_can_be_written_but_its_amounts_not_spoken(own):
+    head = 'tag = "tlh"\nname = "x"\nchecked = "x"\n'
+    sms = '[sms]\nwarning = "w"\n[sms.text]\ngeneric = ["{code}"]\npayment = ["{code}, {amount}, {payee}"]\n'
+    wordings = load_wordings(own(head + sms, "tlh.toml"))
+    binding = Binding(amount="1250.5", currency="EUR", payee="Qo noS")
+    said = say(capabilities=SMS, locale="tlh", wordings=wordings, binding=binding)
+    assert said.text == "482913, 1,250.50 EUR, Qo noS"
+    voice = tables()["en"]["voice"] | {"why": "x"}
+    with pytest.raises(ConfigurationError, match="CLDR has no data"):
+        wording(
+            "tlh", {"tag": "tlh", "name": "x", "checked": "x", "voice": voice, "numbers": tables()["en"]["numbers"]}
+        )
 
 
 def test_the_bundled_tables_are_not_changed_by_an_override(own):

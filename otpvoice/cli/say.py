@@ -26,8 +26,11 @@ from otpvoice.types import Binding, Capabilities, Code, Medium
 HOME_PROVIDER = "itnio"
 """Whose languages and limits count for voice where no provider is named."""
 PLACEHOLDERS: Mapping[str, Mapping[str, object]] = {
-    "itnio": {"api_key": "say", "api_secret": "say-needs-no-account", "app_id": "say"},
-    "twilio": {"account_sid": "AC" + "0" * 32, "auth_token": "0" * 32, "from_number": "+12025550123"},
+    "itnio-voice": {"api_key": "say", "api_secret": "say-needs-no-account", "app_id": "say"},
+    "itnio-sms": {"api_key": "say", "api_secret": "say-needs-no-account", "app_id": "say"},
+    "twilio-voice": {"account_sid": "AC" + "0" * 32, "auth_token": "0" * 32, "from_number": "+12025550123"},
+    "twilio-sms": {"account_sid": "AC" + "0" * 32, "auth_token": "0" * 32, "sender": "+12025550123"},
+    "vonage-sms": {"api_key": "say-needs", "api_secret": "no-account-at-all", "sender": "12025550123"},
 }
 """Settings with which a channel tells its capabilities: saying needs no account."""
 
@@ -139,9 +142,10 @@ def _capabilities(provider: str | None, medium: Medium) -> Capabilities:
         if medium is not Medium.VOICE:
             return Capabilities(medium=medium)
         provider = HOME_PROVIDER
-    kind = registry.channel_class(f"{provider}-{medium}")
+    name = f"{provider}-{medium}"
+    kind = registry.channel_class(name)
     try:
-        return kind.from_settings("say", PLACEHOLDERS.get(provider, {})).capabilities
+        return kind.from_settings("say", PLACEHOLDERS.get(name, {})).capabilities
     except ConfigurationError:
         raise ConfigurationError(f"{provider} does not tell its limits without an account's settings") from None
 

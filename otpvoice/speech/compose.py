@@ -70,7 +70,7 @@ def compose(
     the last line of a WebOTP message (WICG sms-one-time-codes), ``app_hash`` Android's (SMS Retriever) above it.
 
     Raises :class:`~otpvoice.errors.InvalidRequest` for a malformed locale, code, brand, payee, amount or host, and
-    :class:`~otpvoice.errors.ContentRejected` when even the shortest wording does not fit.
+    :class:`~otpvoice.errors.ContentRejected` when even the shortest wording does not fit, or none tells the binding.
     """
     wordings = bundled() if wordings is None else wordings
     medium = capabilities.medium
@@ -93,6 +93,16 @@ def compose(
     return finish(text=Text(_fit_message(texts, medium, limit, app_hash)))
 
 
+def check_defaults(*, brand: str, default_locale: str, host: str | None, app_hash: str | None) -> None:
+    """What every message of a service will hold, before there is one. Raises :class:`~otpvoice.errors.InvalidRequest`.
+
+    A brand made of number words is found later, and on voice only: in which language it is one depends on the person.
+    """
+    names.brand_name(brand)
+    languages.canonical(default_locale)
+    _machine_lines("0000", host, app_hash)
+
+
 def _check_code(code: str, medium: Medium) -> None:
     if medium is Medium.VOICE and not _DIGITS.fullmatch(code):
         raise InvalidRequest("a code that is spoken has 4 to 10 digits and no letters")
@@ -102,7 +112,7 @@ def _check_code(code: str, medium: Medium) -> None:
 
 def _values(wording: Wording, medium: Medium, brand: str, binding: Binding, valid_for: timedelta) -> dict[str, str]:
     voice = wording.voice if medium is Medium.VOICE else None
-    words = voice.money.words.spell if voice else None
+    words = partial(voice.money.words.spell, name="%alone") if voice else None
     if (binding.amount is None) != (binding.currency is None):
         raise InvalidRequest("an amount needs a currency, and a currency an amount")
     amount = ""
@@ -130,16 +140,20 @@ def _texts(sentences: Sentences, purpose: str, values: Mapping[str, str], said: 
     values = {**values, "code": said}
     for name, phrase in (("again", sentences.again), ("warning", sentences.warning)):
         values[name] = phrase.render(values) if phrase else ""
-    for template in sentences.for_purpose(purpose):
-        yield template.render(values).strip()
+    told = {values["amount"], values["payee"]}
+    texts = [template.render(values).strip() for template in sentences.for_purpose(purpose)]
+    texts = [text for text in texts if all(value in text for value in told)]
+    if not texts:  # A file of one's own may have no sentence for payments, or one that needs both.
+        raise ContentRejected("the wording has no sentence that tells the amount and the payee")
+    yield from texts
 
 
 def _spoken(code: str, sentences: Sentences, purpose: str, values: Mapping[str, str], voice: Voice) -> Iterator[str]:
     for text in _texts(sentences, purpose, values, voice.spelling.spell(code)):
         heard = voice.spelling.read_back(text)
         if len(heard) < 2 or set(heard) != {code}:
-            # Only a name can do this: a brand called "One Two Three Four".
-            raise InvalidRequest("the brand or payee would be heard as a code")
+            # Only a value can do this: a brand called "One Two Three Four", an amount of 1.0001.
+            raise InvalidRequest("the brand, the payee or the amount would be heard as a code")
         yield text
 
 

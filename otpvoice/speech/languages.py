@@ -14,7 +14,11 @@ from otpvoice.speech.wordings import Wordings
 from otpvoice.types import Capabilities
 
 SPOKEN_BY = 10.0
-"""Per cent of a country's people that a language must reach to be chosen for a number of that country."""
+"""Per cent of a country's people that a language must reach to be chosen for a number of that country.
+
+Official ones are chosen after those: CLDR gives Spanish in Paraguay 3 %, its first speakers.
+"""
+_OFFICIAL = frozenset({"official", "de_facto_official"})
 
 _TAG = re.compile(
     r"[A-Za-z]{2,3}([-_][A-Za-z]{4})?([-_]([A-Za-z]{2}|[0-9]{3}))?([-_]([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*"
@@ -83,7 +87,7 @@ def spoken_in(region: str) -> Iterator[str]:
     info = get_territory_language_info(region.upper())
     people = {language: float(facts["population_percent"] or 0) for language, facts in info.items()}
     for language in sorted(people, key=lambda language: (-people[language], language)):
-        if people[language] >= SPOKEN_BY:
+        if people[language] >= SPOKEN_BY or info[language]["official_status"] in _OFFICIAL:
             yield f"{language.replace('_', '-')}-{region.upper()}"
 
 

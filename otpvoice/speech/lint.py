@@ -7,11 +7,13 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 
 from otpvoice.errors import OTPVoiceError
-from otpvoice.speech import gsm
+from otpvoice.speech import gsm, languages
 from otpvoice.speech.compose import compose
+from otpvoice.speech.money import LARGEST
 from otpvoice.speech.templates import Template
 from otpvoice.speech.wordings import Sentences, Voice, Wording, Wordings, read_directory
 from otpvoice.types import Binding, Capabilities, Code, Medium
@@ -24,10 +26,20 @@ LONGEST_CALL = 60
 SAMPLE_CODES = ("0011223344", "5566778899", "9081726354")
 """The longest codes, with every digit and repeated ones."""
 SAMPLE_BRAND = "Example Bank"
-SAMPLE_PAYMENT = Binding(amount="98765.40", currency="USD", payee="Example Trading and Shipping Company")
+SAMPLE_PAYMENTS = (
+    Binding(amount="98765.40", currency="USD", payee="Example Trading and Shipping Company"),
+    Binding(amount="98765.40", currency="USD"),
+    Binding(payee="Example Trading and Shipping Company"),
+)
 
-_LINK = re.compile(r"://|\bwww\.|\b[\w-]+\.[a-z]{2,}\b(?!\.)", re.IGNORECASE)
+_LINK = re.compile(
+    r"://|\b(?:www\.|mailto:|(?:tel|sms):\+?\d)|\b[\w-]+[.\uff0e][^\W\d_]{2,}\b(?!\.)|\b\d+(?:\.\d+){3}\b",
+    re.IGNORECASE,
+)
 _JOINERS = "\u200c\u200d"
+_PAUSES = frozenset(" ,.;:!?…、。，．，；：！？।॥،؛؟۔")
+_READ_ALOUD = frozenset("&*#@/\\_%")
+_ESPEAK = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +69,14 @@ def lint_directory(directory: Path) -> tuple[dict[str, Wording], list[Problem]]:
 
 def lint(wording: Wording) -> list[tuple[str, str]]:
     """Everything that is wrong with a wording, as place and problem."""
-    found = list(_digits(wording.voice)) if wording.voice else []
+    found = list(_language(wording))
+    if wording.voice:
+        found += [*_digits(wording.voice), *_numbers(wording.voice)]
     for medium, sentences in wording.media.items():
         for where, template in _templates(sentences):
             place = f"[{medium}] {where}"
-            found += [(place, what) for what in _literal(template, medium, wording.voice)]
+            lines = medium is Medium.EMAIL and not where.startswith("title ")
+            found += [(place, what) for what in _literal(template, medium, wording.voice, lines=lines)]
         found += [(f"[{medium}] {where}", what) for where, what in _variables(sentences, medium)]
         if not found:  # What does not parse as a wording is not worth composing.
             found += _composed(wording, medium)
@@ -79,6 +94,16 @@ def _templates(sentences: Sentences) -> Iterator[tuple[str, Template]]:
             yield name, phrase
 
 
+def _language(wording: Wording) -> Iterator[tuple[str, str]]:
+    try:
+        usual = languages.canonical(wording.tag)
+    except OTPVoiceError as error:
+        yield "tag", str(error)
+        return
+    if usual != wording.tag:
+        yield "tag", f"the usual form of {wording.tag} is {usual}: name the file and its tag so"
+
+
 def _digits(voice: Voice) -> Iterator[tuple[str, str]]:
     words = [word.casefold() for word in voice.spelling.digits]
     if len(set(words)) < len(words):
@@ -90,35 +115,69 @@ def _digits(voice: Voice) -> Iterator[tuple[str, str]]:
             yield "[voice] digits", f"{value} is not one word of letters: {word!r}"
     pauses = {"pause": voice.spelling.pause, "middle": voice.spelling.middle, "last": voice.spelling.last}
     for name, pause in pauses.items():
-        if not pause.strip() or any(character in "-–—/_*#" or character.isalnum() for character in pause):
+        if not pause.strip() or not _PAUSES.issuperset(pause):
             yield f"[voice] {name}", f"{pause!r} is no pause: use a comma or a full stop; dashes are read aloud"
+    if voice.espeak is not None and not _ESPEAK.fullmatch(voice.espeak):
+        yield "[voice] espeak", f"{voice.espeak!r} is no name of a voice"
 
 
-def _literal(template: Template, medium: Medium, voice: Voice | None) -> Iterator[str]:
+def _numbers(voice: Voice) -> Iterator[tuple[str, str]]:
+    money = voice.money
+    texts = [text for rules in money.words.sets.values() for _, text in rules]
+    texts += [money.whole.literal.replace("\0", " "), money.decimal.literal.replace("\0", " "), *money.names.values()]
+    for text in texts:
+        # "|", ":", "<" and the like are the notation of a rule.
+        for what in _characters(re.sub(r"[<>=%|]", " ", text), Medium.VOICE, lines=False):
+            yield "[numbers]", f"{what}: {text!r}"
+    try:
+        for name, rules in money.words.sets.items():
+            # At both ends of each rule: one that never ends must not wait for a payment to be found.
+            for base in (base for base, _ in rules):
+                for number in {base, max(base - 1, 0), LARGEST}:
+                    money.words.spell(number, name)
+    except OTPVoiceError as error:
+        yield "[numbers]", str(error)
+
+
+def _literal(template: Template, medium: Medium, voice: Voice | None, *, lines: bool) -> Iterator[str]:
     text = template.literal
-    for character in text:
-        category = unicodedata.category(character)
-        breaks = medium is Medium.EMAIL and character == "\n"
-        if (category in {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"} and character not in _JOINERS + "\0") and not breaks:
-            yield f"it holds the control character U+{ord(character):04X}"
-    if _LINK.search(text):
-        yield "it holds a link: people are taught not to follow links in such messages"
-    numerals = re.findall(r"\d+", text)
-    if medium is Medium.VOICE and numerals:
-        yield f"digits are not spelled ({', '.join(numerals)}): they could be heard as a part of the code"
-    elif any(len(run) > 3 for run in numerals):
-        yield f"digits that could pass for the code: {', '.join(numerals)}"
+    yield from _characters(text.replace("\0", "x"), medium, lines=lines)
     if medium is Medium.VOICE and voice:
         for word in voice.spelling.strays(text) + voice.spelling.read_back(text):
             spelled = " ".join(voice.spelling.digits[int(digit)] for digit in word)
             yield f"it says the digit word {spelled!r} outside the code"
 
 
+def _characters(text: str, medium: Medium, *, lines: bool) -> Iterator[str]:
+    for character in text:
+        category = unicodedata.category(character)
+        hidden = category[0] == "C" or category in {"Zl", "Zp"}
+        if hidden and character not in _JOINERS and not (lines and character == "\n"):
+            yield f"it holds the control character U+{ord(character):04X}"
+        elif medium is Medium.VOICE and (category[0] == "S" or character in _READ_ALOUD):
+            yield f"it holds the sign {character!r}, which engines read aloud or stumble over"
+    if _LINK.search(text):
+        yield "it holds a link: people are taught not to follow links in such messages"
+    numerals = re.findall(r"\d+", text)
+    if medium is Medium.VOICE:
+        numerals += [character for character in text if unicodedata.category(character) in {"Nl", "No"}]
+    if medium is Medium.VOICE and numerals:
+        yield f"digits are not spelled ({', '.join(numerals)}): they could be heard as a part of the code"
+    elif any(len(run) > 3 for run in numerals):
+        yield f"digits that could pass for the code: {', '.join(numerals)}"
+    elif not "".join(numerals).isascii():
+        yield f"digits are written 0 to 9 in every language: {', '.join(numerals)}"
+
+
 def _variables(sentences: Sentences, medium: Medium) -> Iterator[tuple[str, str]]:
-    again = sentences.again.variables.count("code") if sentences.again else 0
+    again = sentences.again.required.count("code") if sentences.again else 0
     voice = medium is Medium.VOICE
     if sentences.warning is None:
         yield "warning", "there is no “do not share” line"
+    elif sentences.warning.variables:
+        yield "warning", "it takes no variables"
+    if sentences.again and {"again", "warning"} & set(sentences.again.variables):
+        yield "again", "it cannot hold {again} or {warning}"
     for purpose, texts in sentences.texts.items():
         for number, template in enumerate(texts, 1):
             where, names = f"{purpose} {number}", template.variables
@@ -126,7 +185,7 @@ def _variables(sentences: Sentences, medium: Medium) -> Iterator[tuple[str, str]
             said = certain.count("code") + (certain.count("again") * again if voice else 0)
             if said < (2 if voice else 1):
                 yield where, "the code is missing" if not said else "the code is said only once: a call needs it twice"
-            elif said > 1 and not voice:
+            elif not voice and names.count("code") > 1:
                 yield where, "the code is written more than once: phones could fill in the wrong place"
             if purpose == "payment" and not {"amount", "payee"} <= set(names):
                 yield where, "a payment needs {amount} and {payee} (PSD2 RTS Art. 5)"
@@ -146,8 +205,8 @@ def _composed(wording: Wording, medium: Medium) -> Iterator[tuple[str, str]]:
         medium=medium, max_text=limit, max_seconds=LONGEST_CALL if medium is Medium.VOICE else None
     )
     for purpose in wording.media[medium].texts:
-        binding = SAMPLE_PAYMENT if purpose == "payment" else None
-        for code in SAMPLE_CODES:
+        bindings = SAMPLE_PAYMENTS if purpose == "payment" else (None,)
+        for binding, code in product(bindings, SAMPLE_CODES):
             try:
                 said = compose(
                     Code(code if binding is None else code[:6]),

@@ -9,7 +9,8 @@ of the notation of CLDR's rule-based number formats (Unicode TR35 part 3, sectio
 
 The quotient is taken by the highest power of ten in the rule's number. ``%name:`` opens another set of rules, which
 ``<%name<``, ``>%name>`` and ``=%name=`` (the same number) use; ``(one:…|few:…|other:…)`` chooses by the plural
-category of the quotient. ``%feminine`` is used before feminine currencies and ``%decimal`` before a decimal point.
+category of the quotient. ``%feminine`` is used before feminine currencies, ``%decimal`` before a decimal point and
+``%alone`` where no noun follows (a fraction, a number in a name: ``Rai uno``).
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Self
 
-from babel import Locale
+from babel import Locale, UnknownLocaleError
 from babel.numbers import format_decimal, get_currency_name, get_currency_precision
 
 from otpvoice.errors import ConfigurationError, InvalidRequest
+from otpvoice.speech.templates import Template
 
 LARGEST = 10**12 - 1
 """The largest whole amount that is spoken."""
 
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
-_RULE = re.compile(r"(\d+)(\.\.\d+)?:\s?(.*)")
+_NO_CURRENCY = frozenset({"XXX", "XTS"})
+"""ISO 4217 for "no currency" and "for tests": there is nothing to say."""
+_RULE = re.compile(r"([0-9]{1,12})(\.\.[0-9]{1,12})?:\s?(.*)")
+_PLURALS = frozenset({"zero", "one", "two", "few", "many", "other"})
 _PART = re.compile(r"<(%\w+)?<|>(%\w+)?>|\[([^\]|]*)\|?([^\]|]*)\]|\(([^()]*:[^()]*)\)|=(%\w+)=")
 
 
@@ -45,6 +50,8 @@ class NumberWords:
     @classmethod
     def parse(cls, rules: str, *, locale: str) -> Self:
         """Read the rules of a data file. Raises :class:`~otpvoice.errors.ConfigurationError`."""
+        if not _known(locale):
+            raise ConfigurationError(f"CLDR has no data on {locale!r}: no plural forms, and no names of currencies")
         sets: dict[str, list[tuple[int, str]]] = {}
         name = "%main"
         for line in filter(None, (line.strip() for line in rules.splitlines())):
@@ -60,6 +67,8 @@ class NumberWords:
                 if len(texts) != int(match[2][2:]) - first + 1:
                     raise ConfigurationError(f"{len(texts)} words for the numbers {match[1]}{match[2]}")
             sets.setdefault(name, []).extend(enumerate(texts, first))
+        for text in (text for listed in sets.values() for _, text in listed):
+            _check_rule(text, sets)
         words = cls(locale=locale, sets={name: tuple(sorted(listed)) for name, listed in sets.items()})
         for name in {"%main", *words.sets}:
             for sample in (0, 1, 11, 21, 99, 100, 999, 1000, 12_345, 999_999, 1_000_000, LARGEST):
@@ -99,10 +108,9 @@ class Money:
     """How one language speaks an amount."""
 
     words: NumberWords
-    digits: tuple[str, ...]
-    whole: str
+    whole: Template
     """``{number} {currency}``."""
-    decimal: str
+    decimal: Template
     """``{number} point {digits} {currency}``, or ``{fraction}`` for the fraction as one number."""
     feminine: frozenset[str] = frozenset()
     """ISO 4217 codes whose names are feminine: they use the rules ``%feminine``."""
@@ -123,11 +131,35 @@ class Money:
         # CLDR adds a country in brackets to some names: "(สหราชอาณาจักร)".
         said = {"number": self.words.spell(int(whole), rules), "currency": re.sub(r"\s*\([^)]*\)", "", name)}
         if exact:
-            return self.whole.format_map(said)
-        said["digits"] = " ".join(self.digits[int(digit)] for digit in fraction)
+            return self.whole.render(said)
+        # Not the words of the code: in amounts, Koreans say another zero and Brazilians another six.
         zeros = len(fraction) - len(fraction.lstrip("0"))
-        said["fraction"] = " ".join([self.digits[0]] * zeros + [self.words.spell(int(fraction))])
-        return self.decimal.format_map(said)
+        said["fraction"] = " ".join([self.words.spell(0)] * zeros + [self.words.spell(int(fraction), "%alone")])
+        # Four digits one by one would be heard as a code.
+        one_by_one = " ".join(self.words.spell(int(digit), "%alone") for digit in fraction)
+        said["digits"] = one_by_one if len(fraction) < 4 else said["fraction"]
+        return self.decimal.render(said)
+
+
+def _known(locale: str) -> bool:
+    try:
+        Locale.parse(locale, sep="-")
+    except (UnknownLocaleError, ValueError):
+        return False
+    return True
+
+
+def _check_rule(text: str, sets: Mapping[str, object]) -> None:
+    for match in _PART.finditer(text):
+        for name in filter(None, (match[1], match[2], match[6])):
+            if name not in sets:
+                raise ConfigurationError(f"there are no number rules called {name}: {text!r}")
+        if match[5]:
+            forms = [form.partition(":")[0] for form in match[5].split("|")]
+            if not _PLURALS.issuperset(forms) or "other" not in forms:
+                raise ConfigurationError(f"not plural forms (“one:…|other:…”): {text!r}")
+        for nested in filter(None, (match[3], match[4])):
+            _check_rule(nested, sets)
 
 
 def parse_amount(amount: str, currency: str) -> Decimal:
@@ -135,7 +167,7 @@ def parse_amount(amount: str, currency: str) -> Decimal:
 
     Amounts are ASCII digits with at most one point: no sign, no grouping, no exponent, up to twelve digits before it.
     """
-    if not _CURRENCY.fullmatch(currency):
+    if not _CURRENCY.fullmatch(currency) or currency in _NO_CURRENCY:
         raise InvalidRequest(f"a currency is three capital letters of ISO 4217, not {currency[:8]!r}")
     if not _AMOUNT.fullmatch(amount):
         raise InvalidRequest("an amount is digits with at most one point, like 1250.00")
@@ -156,5 +188,6 @@ def write_amount(amount: str, currency: str, locale: str) -> str:
     value = parse_amount(amount, currency)
     places = max(0, -int(value.as_tuple().exponent))
     pattern = "#,##0" + ("." + "0" * places if places else "")
-    text = format_decimal(value, format=pattern, locale=locale.replace("-", "_"))
+    # Of a few small languages CLDR has no data; they can be written nonetheless.
+    text = format_decimal(value, format=pattern, locale=locale.replace("-", "_") if _known(locale) else "en")
     return re.sub(r"[\u00a0\u202f\u2009]", " ", text) + f" {currency}"

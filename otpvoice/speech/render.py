@@ -20,8 +20,15 @@ def available() -> bool:
 
 
 def render(text: str, *, voice: str, path: Path, words_per_minute: int = WORDS_PER_MINUTE) -> None:
-    """Write the text as a WAV file. Raises :class:`~otpvoice.errors.ConfigurationError` without espeak-ng."""
-    _espeak("-v", voice, "-s", str(words_per_minute), "-w", str(path), text=text)
+    """Write the text as a WAV file.
+
+    Raises :class:`~otpvoice.errors.ConfigurationError` without espeak-ng, and where the file cannot be written.
+    """
+    try:
+        path.open("wb").close()  # espeak-ng itself is silent about a file that it cannot write.
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+    _espeak("-v", voice, "-s", str(words_per_minute), "-w", str(path.absolute()), text=text)
 
 
 def phonemes(text: str, *, voice: str) -> list[str]:
@@ -35,7 +42,10 @@ def _espeak(*arguments: str, text: str) -> str:
         raise ConfigurationError("espeak-ng is not installed: on Debian, apt install espeak-ng")
     # The text goes in on standard input: it may begin with a dash, and other users see arguments.
     command = [program, "-b", "1", *arguments, "--stdin"]
-    done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=PATIENCE, check=False)  # noqa: S603
+    try:
+        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=PATIENCE, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise ConfigurationError(f"espeak-ng took more than {PATIENCE} seconds") from None
     if done.returncode != 0:
         raise ConfigurationError(f"espeak-ng failed: {done.stderr.decode(errors='replace').strip()[:200]}")
     return done.stdout.decode()

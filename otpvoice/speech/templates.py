@@ -16,6 +16,9 @@ from otpvoice.errors import ConfigurationError
 VARIABLES = frozenset({"brand", "code", "again", "warning", "amount", "payee", "minutes"})
 """What a sentence may mention."""
 
+DEEPEST = 50
+"""Sections in one text, nested or not: more is a mistake, or an attack on the stack."""
+
 _TOKEN = re.compile(r"\{[^{}]*\}|[\[\]{}]|[^\[\]{}]+")
 
 
@@ -48,6 +51,10 @@ class Template:
     _parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if "\0" in self.source:  # Its place in :attr:`literal` is a variable's.
+            raise ConfigurationError(f"it holds the control character U+0000: {self.source!r}")
+        if self.source.count("[") > DEEPEST:
+            raise ConfigurationError(f"more than {DEEPEST} sections in one text")
         tokens = iter(_TOKEN.findall(self.source))
         object.__setattr__(self, "_parts", tuple(self._parse(tokens, nested=False)))
 

@@ -7,8 +7,9 @@ language.
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -21,6 +22,8 @@ from otpvoice.speech.spell import Spelling
 from otpvoice.speech.templates import Template
 from otpvoice.types import Medium
 
+LARGEST_FILE = 256 * 1024
+"""Bytes of a file of one's own; the bundled ones have 3 to 7 KiB."""
 GENERIC = "generic"
 """The sentences for every purpose that has none of its own."""
 
@@ -32,6 +35,7 @@ _KEYS = {
     Medium.EMAIL: {"text", "title", "warning"},
 }
 _NUMBERS = {"whole", "decimal", "rules", "feminine", "names"}
+_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +102,31 @@ def bundled() -> Wordings:
 
 
 def read_directory(directory: Path) -> tuple[dict[str, Wording], dict[str, str]]:
-    """The wordings that a directory changes or adds, and what could not be read, both by file name."""
+    """The wordings that a directory changes or adds, and what could not be read, both by file name.
+
+    Only regular files (and links to them) of at most 256 KiB are opened.
+    """
     read, unreadable = {}, {}
     for file in sorted(directory.glob("*.toml")):
         try:
-            own = tomllib.loads(file.read_text("utf-8"))
+            own = tomllib.loads(_content(file))
             read[file.name] = wording(file.stem, _overlay(tables().get(file.stem, {}), own))
-        except (ConfigurationError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        except (ConfigurationError, ValueError, OSError) as error:  # Bad TOML and bad UTF-8 are ValueErrors.
             unreadable[file.name] = str(error)
+        except RecursionError:
+            unreadable[file.name] = "its tables or lists are nested too deeply"
     return read, unreadable
+
+
+def _content(file: Path) -> str:
+    # A pipe never ends and a device has no size: ask before opening.
+    if not file.is_file():
+        raise ConfigurationError("it is no file that can be read")
+    with file.open("rb") as opened:
+        content = opened.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ConfigurationError(f"it is larger than {LARGEST_FILE // 1024} KiB")
+    return content.decode("utf-8")
 
 
 def wording(tag: str, table: Mapping[str, Any]) -> Wording:
@@ -135,18 +155,17 @@ def _voice(tag: str, table: Mapping[str, Any]) -> Voice:
     pauses = {key: str(voice[key]) for key in ("pause", "middle", "last") if key in voice}
     money = Money(
         words=NumberWords.parse(_text(numbers, "rules"), locale=tag),
-        digits=tuple(digits),
-        whole=_text(numbers, "whole"),
-        decimal=_text(numbers, "decimal"),
-        feminine=frozenset(numbers.get("feminine", ())),
-        names=numbers.get("names", {}),
+        whole=_amount(numbers, "whole", {"number", "currency"}),
+        decimal=_amount(numbers, "decimal", {"number", "currency", "digits", "fraction"}),
+        feminine=frozenset(_currencies(numbers, "feminine", list)),
+        names={code: _text(numbers["names"], code) for code in _currencies(numbers, "names", dict)},
     )
     return Voice(
         spelling=Spelling(digits=tuple(digits), **pauses),
         money=money,
         why=_text(voice, "why"),
-        rate=_positive(voice, "rate", 12.0),
-        digit_seconds=_positive(voice, "digit_seconds", 0.9),
+        rate=_within(voice, "rate", 12.0, 2, 30),
+        digit_seconds=_within(voice, "digit_seconds", 0.9, 0.3, 5),
         espeak=_text(voice, "espeak") if "espeak" in voice else None,
     )
 
@@ -164,6 +183,21 @@ def _sentences(table: Mapping[str, Any], medium: Medium) -> Sentences:
     return Sentences(texts=texts, titles=titles, again=phrases.get("again"), warning=phrases.get("warning"))
 
 
+def _amount(table: Mapping[str, Any], key: str, allowed: set[str]) -> Template:
+    template = Template(_text(table, key), allowed)
+    said, fraction = template.required, {"digits", "fraction"} & allowed
+    if not {"number", "currency"} <= set(said) or (fraction and not fraction & set(said)):
+        raise ConfigurationError(f"[numbers] {key} says the whole amount, with its currency: {template.source!r}")
+    return template
+
+
+def _currencies(table: Mapping[str, Any], key: str, kind: type[list[str]] | type[dict[str, str]]) -> Iterable[str]:
+    codes = table.get(key, kind())
+    if not isinstance(codes, kind) or not all(isinstance(code, str) and _CURRENCY.fullmatch(code) for code in codes):
+        raise ConfigurationError(f"[numbers] {key} is a {kind.__name__} by currency codes of ISO 4217")
+    return codes
+
+
 def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:
     if not isinstance(table, dict):
         raise ConfigurationError(f"{where} is not a table")
@@ -178,10 +212,11 @@ def _text(table: Mapping[str, Any], key: str) -> str:
     return value.strip("\n")
 
 
-def _positive(table: Mapping[str, Any], key: str, default: float) -> float:
+def _within(table: Mapping[str, Any], key: str, default: float, least: float, most: float) -> float:
     value = table.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1000:
-        raise ConfigurationError(f"{key} is a number above 0, not {value!r}")
+    # Speech that were faster than speech would be planned too short, and cut off.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise ConfigurationError(f"{key} is a number from {least} to {most}, not {value!r}")
     return float(value)
 
 
