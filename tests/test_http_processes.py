@@ -210,6 +210,75 @@ def test_what_is_no_request_ends_its_connection_and_nothing_else(
     assert httpx.get(f"{second.url}/healthz").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("framing", "status"),
+    [
+        ("Content-Length: 1000", b"408"),
+        ("Content-Length: 100000", b"413"),
+        ("Transfer-Encoding: chunked", b"408"),
+    ],
+)
+def test_who_is_answered_and_sends_on_is_hung_up_on(
+    shared: tuple[Installation, Process, Process, str], framing: str, status: bytes
+) -> None:
+    """A byte now and then, for ever, would hold a connection for ever; and 4096 of them every place there is."""
+    _installation, _first, second, _key = shared
+    head = f"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
+    answer, ended = b"", False
+    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+        connection.sendall(head.encode() + (b"1000\r\n" if "chunked" in framing else b""))
+        connection.settimeout(0.1)
+        for _ in range(400):
+            try:
+                if not (chunk := connection.recv(65536)):
+                    ended = True
+                    break
+                answer += chunk
+            except TimeoutError:
+                connection.sendall(b" ")
+            except ConnectionError:
+                ended = True
+                break
+    assert ended
+    assert answer.split(b" ")[1] == status
+
+
+def test_what_is_no_http_after_an_answer_is_no_trouble(shared: tuple[Installation, Process, Process, str]) -> None:
+    """The answer is there already; a second one is neither sent nor tried."""
+    _installation, _first, second, _key = shared
+    head = b"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n"
+    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+        connection.settimeout(20)
+        connection.sendall(head + b" " * 0x8000 + b"\r\n")
+        answer = connection.recv(65536)
+        connection.sendall(b"ZZZ\r\n")
+        while connection.recv(65536):
+            pass
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert "Fatal error" not in second.log.read_text()
+    assert "LocalProtocolError" not in second.log.read_text()
+
+
+def test_a_body_with_two_lengths_is_refused_and_its_connection_ends(
+    shared: tuple[Installation, Process, Process, str],
+) -> None:
+    """RFC 9112 6.3: a proxy that takes the other length would hand us one caller's body as another's request."""
+    _installation, _first, second, _key = shared
+    smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+        connection.settimeout(20)
+        connection.sendall(head % len(smuggled) + smuggled)
+        answer = b""
+        try:
+            while chunk := connection.recv(65536):
+                answer += chunk
+        except ConnectionResetError:
+            pass
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_the_numbers_of_all_workers_are_one(shared: tuple[Installation, Process, Process, str]) -> None:
     _installation, first, _second, _key = shared
     for _ in range(20):
