@@ -231,6 +231,10 @@ def test_metrics_are_for_those_inside(make: Make) -> None:
     assert private.client(None, peer="8.8.8.8").get("/metrics").status_code == 404
     proxied = private.client(None, peer="10.1.2.3", **{"X-Forwarded-For": "8.8.8.8"})
     assert proxied.get("/metrics").status_code == 404
+    assert private.client(None, peer="::ffff:10.1.2.3").get("/metrics").status_code == 200
+    assert private.client(None, peer="::ffff:8.8.8.8").get("/metrics").status_code == 404
+    for header in ("X-Forwarded-Proto", "Forwarded", "X-Real-IP", "Via"):
+        assert private.client(None, peer="10.1.2.3", **{header: "x"}).get("/metrics").status_code == 404
     assert make(http={"metrics": "open"}).client(None, peer="8.8.8.8").get("/metrics").status_code == 200
     assert make(http={"metrics": "off"}).client(None).get("/metrics").status_code == 404
 
@@ -248,6 +252,8 @@ def test_log_lines_are_json_with_the_request_and_without_the_person(
         shop.verify(opened["id"], house.code)
         shop.get("/a%0a%7b%22event%22:%22forged%22%7d")
         shop.post("/v1/challenges", {"recipient": "+1\n{}", "purpose": "login\nforged"})
+        shop.get(f"/v1/challenges/{NUMBER}")
+        shop.request("SECRET482913", f"/v1/challenges/{house.code}")
     finally:
         logging.getLogger().handlers[:], level, ours = before
         logging.getLogger().setLevel(level)
@@ -255,11 +261,11 @@ def test_log_lines_are_json_with_the_request_and_without_the_person(
     written = capsys.readouterr().err
     lines = [json.loads(line) for line in written.splitlines()]
     requests = [line for line in lines if line["logger"] == "otpvoice.access"]
-    assert [line["status"] for line in requests] == [201, 200, 404, 422]
+    assert [line["status"] for line in requests] == [201, 200, 404, 422, 404, 405]
     assert {line["request_id"] for line in requests} == {"request-0001"}
     assert requests[1]["challenge"] == opened["id"]
     assert requests[1]["tenant"] == "shop"
-    for secret in (NUMBER, NUMBER[1:], house.code, "alice", shop.http.headers["authorization"][-43:]):
+    for secret in (NUMBER, NUMBER[1:], house.code, "SECRET", "alice", shop.http.headers["authorization"][-43:]):
         assert secret not in written
 
 

@@ -49,6 +49,10 @@ class MalformedBody(HttpProblem):
     """The body is no JSON document that can be read in one way only."""
 
 
+class AmbiguousLength(MalformedBody):
+    """The body has two lengths: a proxy in between may have taken the other one (RFC 9112 6.3)."""
+
+
 class BodyTimeout(HttpProblem):
     """The body did not arrive in time."""
 
@@ -233,6 +237,8 @@ def answer(error: Exception, *, more: Mapping[str, Any] | None = None) -> Answer
         headers["Retry-After"] = str(body["retry_after"])
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="otpvoice"'
+    if isinstance(error, AmbiguousLength):
+        headers["Connection"] = "close"  # What follows on this connection may be part of this request's body.
     return Answer(status=kind.status, body={**body, **(more or {})}, headers=headers)
 
 
