@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from sqlalchemy import text
 
 from otpvoice.store.engine import Store
@@ -331,3 +333,79 @@ def test_a_restart_keeps_locks_and_what_was_queued(sqlite_template: Path, tmp_pa
         process.stop(signal.SIGKILL)
     finally:
         installation.close()
+
+
+@pytest.fixture
+def alone(sqlite_template: Path, tmp_path: Path) -> Iterator[Installation]:
+    """An installation of its own, on SQLite."""
+    shutil.copy(sqlite_template, tmp_path / "otpvoice.db")
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path / 'otpvoice.db'}", Phone())
+    yield installation
+    installation.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_waits_for_a_request_and_takes_no_other(alone: Installation, workers: str) -> None:
+    """What has begun gets its answer, on a connection that ends with it."""
+    alone.configure()
+    key = alone.key()
+    process = alone.start("--workers", workers).wait()
+    body = json.dumps({"recipient": next(NUMBERS), "purpose": "login"}).encode()
+    head = (
+        f"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nExpect: 100-continue\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", process.port)) as connection:
+        connection.settimeout(60)
+        connection.sendall(head.encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        process.popen.send_signal(signal.SIGTERM)
+        process.wrote("Waiting for connections to close")
+        connection.sendall(body)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 201 "), answer
+    assert process.popen.wait(60) in {0, -signal.SIGTERM}
+    assert "Application shutdown complete" in process.log.read_text()
+    assert "Cancel" not in process.log.read_text()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", process.port))
+
+
+def test_sigterm_waits_for_a_delivery(alone: Installation) -> None:
+    """The provider has been asked: what it says is written down, and nobody is rung twice."""
+    alone.configure()
+    key, number = alone.key(), next(NUMBERS)
+    alone.phone.picks_up.clear()
+    process = alone.start().wait()
+    with alone.client(process, key) as client:
+        challenge = opened(client, number)
+    code = alone.phone.code(number)
+    process.popen.send_signal(signal.SIGTERM)
+    process.wrote("1 deliveries are under way")
+    alone.phone.picks_up.set()
+    assert process.popen.wait(60) in {0, -signal.SIGTERM}
+    process = alone.start().wait()
+    with alone.client(process, key) as client:
+        [delivery] = client.get(f"/v1/challenges/{challenge}").json()["deliveries"]
+        assert delivery["state"] in {"accepted", "delivered"}
+        assert client.post(f"/v1/challenges/{challenge}/verify", json={"code": code}).status_code == 200
+    assert len(alone.phone.heard) == 1
+
+
+def test_tls_ends_here_where_there_is_a_certificate(alone: Installation) -> None:
+    """P90: and whoever speaks plain HTTP to it gets no answer."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    for name, blob in (("cert.pem", certificate.cert_chain_pems[0]), ("key.pem", certificate.private_key_pem)):
+        (alone.directory / name).write_bytes(blob.bytes())
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    alone.configure(http='tls_certificate = "cert.pem"\ntls_key = "key.pem"')
+    process = alone.start(tls=context).wait()
+    with alone.client(process, alone.key()) as client:
+        opened(client, next(NUMBERS))
+        assert "strict-transport-security" in client.get("/healthz").headers
+    with pytest.raises(httpx.TransportError):
+        httpx.get(process.url.replace("https", "http") + "/healthz", timeout=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -64,6 +65,11 @@ class Edge:
                 await problems.answer(refused).response()(scope, receive, answered)
             else:
                 await self._app(scope, receive, answered)
+        except asyncio.CancelledError:
+            # Only a process that stops, and has waited for as long as it may, cancels a request.
+            if not answered.began:
+                await problems.answer(problems.Stopping()).response()(scope, receive, answered)
+            raise
         except Exception as error:
             # Its text and trace may repeat what was sent, so that production writes down its class alone.
             trouble.error("a request broke", error=type(error).__name__, exc_info=self._deps.http.development)
