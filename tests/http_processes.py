@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -30,6 +31,9 @@ class Phone:
 
     def __init__(self) -> None:
         self.heard: list[dict[str, Any]] = []
+        self.picks_up = threading.Event()
+        """While it is not set, whoever calls is heard and gets no answer."""
+        self.picks_up.set()
         self._news = threading.Condition()
         phone = self
 
@@ -39,6 +43,7 @@ class Phone:
                 with phone._news:
                     phone.heard.append(message)
                     phone._news.notify_all()
+                phone.picks_up.wait(60)
                 self.send_response(204)
                 self.end_headers()
 
@@ -58,6 +63,7 @@ class Phone:
             return str(next(item["code"] for item in reversed(self.heard) if item["recipient"] == recipient))
 
     def close(self) -> None:
+        self.picks_up.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -70,17 +76,25 @@ class Process:
     port: int
     log: Path
     popen: subprocess.Popen[bytes]
+    tls: ssl.SSLContext | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'' if self.tls is None else 's'}://127.0.0.1:{self.port}"
+
+    def wrote(self, text: str) -> None:
+        """Wait until its log has this text."""
+        deadline = time.monotonic() + START_SECONDS
+        while text not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
 
     def wait(self) -> Process:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             assert self.popen.poll() is None, self.log.read_text()
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                if httpx.get(f"{self.url}/readyz", timeout=5, verify=self.tls or True).status_code == 200:
                     return self
             except httpx.TransportError:
                 time.sleep(0.05)
@@ -123,7 +137,7 @@ class Installation:
             """
         )
 
-    def start(self, *options: str) -> Process:
+    def start(self, *options: str, tls: ssl.SSLContext | None = None) -> Process:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -136,7 +150,7 @@ class Installation:
                 stdout=output,
                 stderr=output,
             )
-        process = Process(port, log, popen)
+        process = Process(port, log, popen, tls)
         self.processes.append(process)
         return process
 
@@ -151,7 +165,9 @@ class Installation:
     def client(self, process: Process, key: str) -> httpx.Client:
         limits = httpx.Limits(max_connections=300)
         headers = {"Authorization": f"Bearer {key}"}
-        return httpx.Client(base_url=process.url, headers=headers, limits=limits, timeout=60)
+        return httpx.Client(
+            base_url=process.url, headers=headers, limits=limits, timeout=60, verify=process.tls or True
+        )
 
     def close(self) -> None:
         for process in self.processes:

@@ -77,6 +77,22 @@ def test_serve_checks_before_it_starts(configured: Path) -> None:
     assert "http.mod" in wrong.output
 
 
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ("[tenants.shop.twilio]\nnope = 1", "tenants.shop.twilio"),
+        ("[tenants.shop.webhooks]\nnope = 1", "webhooks"),
+        ('[http]\ntls_certificate = "no.pem"\ntls_key = "no.key"', "tls_certificate"),
+        ('[http]\ntls_certificate = "otpvoice.toml"\ntls_key = "otpvoice.toml"', "tls_certificate"),
+    ],
+)
+def test_serve_checks_all_that_its_processes_will_read(configured: Path, table: str, named: str) -> None:
+    """Otherwise each of --workers N breaks by itself, with a traceback, and is started again for ever."""
+    configured.write_text(f"{configured.read_text()}\n{table}\n")
+    wrong = run("serve", "--check")
+    assert (wrong.exit_code, named in wrong.output) == (3, True), wrong.output
+
+
 def test_serve_refuses_test_recipients_of_a_live_tenant(configured: Path) -> None:
     """P81."""
     configured.write_text(configured.read_text() + '\n[tenants.shop.test_recipients."+12015550123"]\ncode = "123456"\n')

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otpvoice.errors import ConfigurationError, OTPVoiceError, StoreUnavailable
+from otpvoice.errors import ConfigurationError, OTPVoiceError, SchemaMismatch, StoreUnavailable
 from otpvoice.http import addresses, housekeeping, logs, problems, telemetry
 from otpvoice.http import app as application
 from otpvoice.http.settings import HttpSettings
@@ -169,15 +171,18 @@ def test_the_last_resort_tells_nothing(make: Make, monkeypatch: pytest.MonkeyPat
     assert "Traceback" not in answer.text
 
 
-def test_a_store_that_is_away_is_a_503_that_says_nothing_of_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P32: nothing is approved, nothing is sent."""
+@pytest.mark.parametrize("error", [StoreUnavailable, SchemaMismatch])
+def test_a_store_that_is_away_is_a_503_that_says_nothing_of_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """P32: nothing is approved, nothing is sent. A store of another revision is away, too."""
     house = make()
     shop = house.client()
     opened = shop.open()
     sent = len(house.voice.sent)
 
     def away(*_args: object, **_named: object) -> None:
-        raise StoreUnavailable("the database did not answer (OperationalError: host db.internal port 5432)")
+        raise error("the database did not answer (OperationalError: host db.internal port 5432)")
 
     monkeypatch.setattr(house.deps.service._assembly.store, "transact", away)
     answers = [
@@ -198,6 +203,41 @@ def test_a_process_that_is_stopping_is_not_ready(make: Make) -> None:
     house = make()
     house.deps.stopping = True
     assert house.client(None).get("/readyz").json() == {"status": "stopping"}
+
+
+def test_a_request_that_a_stopping_process_gives_up_is_a_503(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the last thing that is said, and no 500 in plain text."""
+    house = make()
+    shop = house.client()
+    opened = shop.open()
+    begun = asyncio.Event()
+    sent: list[Any] = []
+
+    async def slow(*_args: object, **_named: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def keep(message: Any) -> None:
+            sent.append(message)
+            await send(message)
+
+        await house.app(scope, receive, keep)
+
+    async def give_up() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=shop.http.headers) as client:
+            asked = asyncio.create_task(client.post(f"/v1/challenges/{opened['id']}/verify", json={"code": "1"}))
+            await asyncio.wait_for(begun.wait(), 20)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+
+    monkeypatch.setattr(house.deps.live("shop"), "verify_code", slow, raising=False)
+    house.run(give_up())
+    assert sent[0]["status"] == 503
+    assert b"retry-after" in dict(sent[0]["headers"])
+    assert json.loads(sent[1]["body"])["type"] == "urn:otpvoice:problem:stopping"
 
 
 def test_metrics_count_and_hold_no_person(make: Make) -> None:
@@ -231,6 +271,10 @@ def test_metrics_are_for_those_inside(make: Make) -> None:
     assert private.client(None, peer="8.8.8.8").get("/metrics").status_code == 404
     proxied = private.client(None, peer="10.1.2.3", **{"X-Forwarded-For": "8.8.8.8"})
     assert proxied.get("/metrics").status_code == 404
+    assert private.client(None, peer="::ffff:10.1.2.3").get("/metrics").status_code == 200
+    assert private.client(None, peer="::ffff:8.8.8.8").get("/metrics").status_code == 404
+    for header in ("X-Forwarded-Proto", "Forwarded", "X-Real-IP", "Via"):
+        assert private.client(None, peer="10.1.2.3", **{header: "x"}).get("/metrics").status_code == 404
     assert make(http={"metrics": "open"}).client(None, peer="8.8.8.8").get("/metrics").status_code == 200
     assert make(http={"metrics": "off"}).client(None).get("/metrics").status_code == 404
 
@@ -248,6 +292,8 @@ def test_log_lines_are_json_with_the_request_and_without_the_person(
         shop.verify(opened["id"], house.code)
         shop.get("/a%0a%7b%22event%22:%22forged%22%7d")
         shop.post("/v1/challenges", {"recipient": "+1\n{}", "purpose": "login\nforged"})
+        shop.get(f"/v1/challenges/{NUMBER}")
+        shop.request("SECRET482913", f"/v1/challenges/{house.code}")
     finally:
         logging.getLogger().handlers[:], level, ours = before
         logging.getLogger().setLevel(level)
@@ -255,11 +301,11 @@ def test_log_lines_are_json_with_the_request_and_without_the_person(
     written = capsys.readouterr().err
     lines = [json.loads(line) for line in written.splitlines()]
     requests = [line for line in lines if line["logger"] == "otpvoice.access"]
-    assert [line["status"] for line in requests] == [201, 200, 404, 422]
+    assert [line["status"] for line in requests] == [201, 200, 404, 422, 404, 405]
     assert {line["request_id"] for line in requests} == {"request-0001"}
     assert requests[1]["challenge"] == opened["id"]
     assert requests[1]["tenant"] == "shop"
-    for secret in (NUMBER, NUMBER[1:], house.code, "alice", shop.http.headers["authorization"][-43:]):
+    for secret in (NUMBER, NUMBER[1:], house.code, "SECRET", "alice", shop.http.headers["authorization"][-43:]):
         assert secret not in written
 
 
@@ -282,6 +328,26 @@ def test_spans_are_named_by_route_and_hold_no_path(make: Make, monkeypatch: pyte
     told = " ".join(span.to_json() for span in spans)
     for secret in (opened["id"], house.code, NUMBER):
         assert secret not in told
+
+
+def test_spans_are_exported_before_the_process_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM ends it without what Python does at its exit."""
+    flushed: list[int] = []
+
+    class Provider:
+        def force_flush(self, timeout_millis: int) -> bool:
+            flushed.append(timeout_millis)
+            return True
+
+    house = make()
+    monkeypatch.setattr(trace, "get_tracer_provider", Provider)
+
+    async def live() -> None:
+        async with house.app.router.lifespan_context(house.app):
+            assert not flushed
+
+    house.run(live())
+    assert flushed == [5000]
 
 
 @pytest.mark.parametrize(
@@ -313,9 +379,9 @@ def test_every_error_of_the_package_has_its_row() -> None:
     ]
     told = {error.__name__: problems.kind_of(error).status for error in named}
     assert {name for name, status in told.items() if status == 500} == {
-        "OTPVoiceError", "ConfigurationError", "WeakSecret", "SchemaMismatch", "Refused",
+        "OTPVoiceError", "ConfigurationError", "WeakSecret", "Refused",
     }  # fmt: skip
-    kinds = list(problems.TABLE.values())
+    kinds = set(problems.TABLE.values())
     assert len({kind.slug for kind in kinds}) == len(kinds)
 
 

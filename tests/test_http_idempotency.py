@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 
 from otpvoice.clock import ManualClock
-from otpvoice.errors import ServiceBusy
+from otpvoice.errors import ServiceBusy, StoreUnavailable
+from otpvoice.store import idempotency as records
 from tests.conftest import NUMBER
 from tests.http_tools import House, Make, houses
 
@@ -143,7 +144,12 @@ def test_a_process_that_died_leaves_a_conflict_and_no_second_call(
     with pytest.raises(asyncio.CancelledError):
         shop.post("/v1/challenges", BODY, headers={"Idempotency-Key": KEY})
     monkeypatch.undo()
-    assert shop.post("/v1/challenges", BODY, headers={"Idempotency-Key": KEY}).status_code == 409
+    answer = shop.post("/v1/challenges", BODY, headers={"Idempotency-Key": KEY})
+    assert (answer.status_code, answer.headers["retry-after"]) == (409, "1")
+    house.clock.advance(60)
+    answer = shop.post("/v1/challenges", BODY, headers={"Idempotency-Key": KEY})
+    assert (answer.status_code, "retry-after" in answer.headers) == (409, False), "waiting brings nothing"
+    assert not house.voice.sent
     house.clock.advance(24 * 3600)
     assert shop.post("/v1/challenges", BODY, headers={"Idempotency-Key": KEY}).status_code == 201
 
@@ -167,6 +173,58 @@ def test_a_refusal_without_effect_gives_the_key_back(house: House, monkeypatch: 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     monkeypatch.undo()
     assert shop.post(verify, {"code": house.code}, headers=other).status_code == 200
+
+
+def test_a_key_given_back_between_two_looks_is_claimed(house: House) -> None:
+    """The first request was refused without effect, just when the second had met its key: nothing is in the way."""
+    engine = house.deps.service._assembly.store.engine()
+    given_back: list[int] = []
+
+    def give_back(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("SELECT") and "FROM idempotency" in statement and not given_back:
+            given_back.append(1)
+            connection.exec_driver_sql("DELETE FROM idempotency")
+
+    shop = house.client()
+    assert shop.post("/v1/challenges", BODY, headers={"Idempotency-Key": KEY}).status_code == 201
+    event.listen(engine, "before_cursor_execute", give_back)
+    answer = shop.post("/v1/challenges", {**BODY, "purpose": "reset"}, headers={"Idempotency-Key": KEY})
+    assert given_back
+    assert (answer.status_code, "idempotency-replayed" in answer.headers) == (201, False)
+
+
+def test_an_answer_that_cannot_be_kept_is_given(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 503 would say that nothing was approved, and lose the only proof of it."""
+    shop = house.client()
+    opened = shop.open()
+
+    def away(*_args: object, **_named: object) -> None:
+        raise StoreUnavailable("the database went away")
+
+    monkeypatch.setattr(records, "answer", away)
+    path = f"/v1/challenges/{opened['id']}/verify"
+    first = shop.post(path, {"code": house.code}, headers={"Idempotency-Key": KEY})
+    assert first.status_code == 200
+    assert shop.post("/v1/proofs/redeem", {"proof": first.json()["proof"]}).status_code == 200
+    monkeypatch.undo()
+    assert shop.post(path, {"code": house.code}, headers={"Idempotency-Key": KEY}).status_code == 409
+
+
+def test_every_post_but_an_enrolment_takes_a_key(house: House) -> None:
+    """As the page says; what a provider pushes is repeated by the provider."""
+    document = house.app.openapi()
+    without = {
+        path
+        for path, methods in document["paths"].items()
+        if "post" in methods and all(item["in"] != "header" for item in methods["post"].get("parameters", []))
+    }
+    assert without == {"/v1/totp/factors", "/v1/reports/{secret}/{channel}"}
+    shop = house.client()
+    house.client().post("/v1/totp/factors", {"subject": "alice"})
+    header = {"Idempotency-Key": KEY}
+    answers = [shop.post("/v1/totp/remove", {"subject": "alice"}, headers=header) for _ in range(2)]
+    assert [answer.json() for answer in answers] == [{"removed": 1}] * 2
+    assert shop.post("/v1/totp/remove", {"subject": "bob"}, headers=header).status_code == 422
 
 
 def test_a_key_is_forgotten_after_a_day(house: House) -> None:

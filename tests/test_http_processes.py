@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from sqlalchemy import text
 
 from otpvoice.store.engine import Store
@@ -210,6 +212,75 @@ def test_what_is_no_request_ends_its_connection_and_nothing_else(
     assert httpx.get(f"{second.url}/healthz").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("framing", "status"),
+    [
+        ("Content-Length: 1000", b"408"),
+        ("Content-Length: 100000", b"413"),
+        ("Transfer-Encoding: chunked", b"408"),
+    ],
+)
+def test_who_is_answered_and_sends_on_is_hung_up_on(
+    shared: tuple[Installation, Process, Process, str], framing: str, status: bytes
+) -> None:
+    """A byte now and then, for ever, would hold a connection for ever; and 4096 of them every place there is."""
+    _installation, _first, second, _key = shared
+    head = f"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
+    answer, ended = b"", False
+    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+        connection.sendall(head.encode() + (b"1000\r\n" if "chunked" in framing else b""))
+        connection.settimeout(0.1)
+        for _ in range(400):
+            try:
+                if not (chunk := connection.recv(65536)):
+                    ended = True
+                    break
+                answer += chunk
+            except TimeoutError:
+                connection.sendall(b" ")
+            except ConnectionError:
+                ended = True
+                break
+    assert ended
+    assert answer.split(b" ")[1] == status
+
+
+def test_what_is_no_http_after_an_answer_is_no_trouble(shared: tuple[Installation, Process, Process, str]) -> None:
+    """The answer is there already; a second one is neither sent nor tried."""
+    _installation, _first, second, _key = shared
+    head = b"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n"
+    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+        connection.settimeout(20)
+        connection.sendall(head + b" " * 0x8000 + b"\r\n")
+        answer = connection.recv(65536)
+        connection.sendall(b"ZZZ\r\n")
+        while connection.recv(65536):
+            pass
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert "Fatal error" not in second.log.read_text()
+    assert "LocalProtocolError" not in second.log.read_text()
+
+
+def test_a_body_with_two_lengths_is_refused_and_its_connection_ends(
+    shared: tuple[Installation, Process, Process, str],
+) -> None:
+    """RFC 9112 6.3: a proxy that takes the other length would hand us one caller's body as another's request."""
+    _installation, _first, second, _key = shared
+    smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+        connection.settimeout(20)
+        connection.sendall(head % len(smuggled) + smuggled)
+        answer = b""
+        try:
+            while chunk := connection.recv(65536):
+                answer += chunk
+        except ConnectionResetError:
+            pass
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_the_numbers_of_all_workers_are_one(shared: tuple[Installation, Process, Process, str]) -> None:
     _installation, first, _second, _key = shared
     for _ in range(20):
@@ -262,3 +333,79 @@ def test_a_restart_keeps_locks_and_what_was_queued(sqlite_template: Path, tmp_pa
         process.stop(signal.SIGKILL)
     finally:
         installation.close()
+
+
+@pytest.fixture
+def alone(sqlite_template: Path, tmp_path: Path) -> Iterator[Installation]:
+    """An installation of its own, on SQLite."""
+    shutil.copy(sqlite_template, tmp_path / "otpvoice.db")
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path / 'otpvoice.db'}", Phone())
+    yield installation
+    installation.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_waits_for_a_request_and_takes_no_other(alone: Installation, workers: str) -> None:
+    """What has begun gets its answer, on a connection that ends with it."""
+    alone.configure()
+    key = alone.key()
+    process = alone.start("--workers", workers).wait()
+    body = json.dumps({"recipient": next(NUMBERS), "purpose": "login"}).encode()
+    head = (
+        f"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nExpect: 100-continue\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", process.port)) as connection:
+        connection.settimeout(60)
+        connection.sendall(head.encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        process.popen.send_signal(signal.SIGTERM)
+        process.wrote("Waiting for connections to close")
+        connection.sendall(body)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 201 "), answer
+    assert process.popen.wait(60) in {0, -signal.SIGTERM}
+    assert "Application shutdown complete" in process.log.read_text()
+    assert "Cancel" not in process.log.read_text()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", process.port))
+
+
+def test_sigterm_waits_for_a_delivery(alone: Installation) -> None:
+    """The provider has been asked: what it says is written down, and nobody is rung twice."""
+    alone.configure()
+    key, number = alone.key(), next(NUMBERS)
+    alone.phone.picks_up.clear()
+    process = alone.start().wait()
+    with alone.client(process, key) as client:
+        challenge = opened(client, number)
+    code = alone.phone.code(number)
+    process.popen.send_signal(signal.SIGTERM)
+    process.wrote("1 deliveries are under way")
+    alone.phone.picks_up.set()
+    assert process.popen.wait(60) in {0, -signal.SIGTERM}
+    process = alone.start().wait()
+    with alone.client(process, key) as client:
+        [delivery] = client.get(f"/v1/challenges/{challenge}").json()["deliveries"]
+        assert delivery["state"] in {"accepted", "delivered"}
+        assert client.post(f"/v1/challenges/{challenge}/verify", json={"code": code}).status_code == 200
+    assert len(alone.phone.heard) == 1
+
+
+def test_tls_ends_here_where_there_is_a_certificate(alone: Installation) -> None:
+    """P90: and whoever speaks plain HTTP to it gets no answer."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    for name, blob in (("cert.pem", certificate.cert_chain_pems[0]), ("key.pem", certificate.private_key_pem)):
+        (alone.directory / name).write_bytes(blob.bytes())
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    alone.configure(http='tls_certificate = "cert.pem"\ntls_key = "key.pem"')
+    process = alone.start(tls=context).wait()
+    with alone.client(process, alone.key()) as client:
+        opened(client, next(NUMBERS))
+        assert "strict-transport-security" in client.get("/healthz").headers
+    with pytest.raises(httpx.TransportError):
+        httpx.get(process.url.replace("https", "http") + "/healthz", timeout=20)

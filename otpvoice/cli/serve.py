@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from otpvoice import config
 from otpvoice.cli.session import session
 from otpvoice.errors import ConfigurationError
 from otpvoice.settings import PREFIX
@@ -27,7 +26,8 @@ def serve(
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C; the worker inside sends."""
     try:
-        from otpvoice.http import reports, server, tenants
+        from otpvoice.http import reports, server
+        from otpvoice.http.app import create_app
         from otpvoice.http.settings import HttpSettings
     except ModuleNotFoundError as missing:
         if (missing.name or "").split(".")[0] not in _EXTRA:
@@ -37,17 +37,18 @@ def serve(
     settings = now.settings()
     given = {"host": host, "port": port, "workers": workers}
     http = HttpSettings.from_table(settings.http | {key: value for key, value in given.items() if value is not None})
-    assembly = config.from_settings(settings, worker=http.worker)
-    tenants.build(settings, assembly.context.policies)
+    server.check(http)
+    # All that each process will read is read here, once: what is wrong keeps them from starting, and is told once.
+    deps = create_app(settings).state.deps
     if report_paths:
-        secret = reports.path_secrets(assembly.context.keyring)[0]
-        for name, channel in sorted(assembly.context.channels.items()):
+        secret = reports.path_secrets(deps.context.keyring)[0]
+        for name, channel in sorted(deps.context.channels.items()):
             if channel.capabilities.reports:
                 typer.echo(f"/v1/reports/{secret}/{name}")
         return
-    # What is wrong with the database is told here, once, and not by every process.
-    assembly.store.transact(lambda _connection, moment: moment, single=True)
-    assembly.store.close()
+    store = deps.service._assembly.store
+    store.transact(lambda _connection, moment: moment, single=True)
+    store.close()
     if check:
         typer.echo("the settings and the database are right")
         return

@@ -62,6 +62,15 @@ def origin(
     return Origin(address=str(current), scheme=spoken, secure=spoken == "https" or (local and not said))
 
 
+def private(text: str) -> bool:
+    """Whether an address belongs to this machine or a private network: an IPv4 address behind ``::ffff:``, too.
+
+    Python before 3.13 takes all of the latter for private, and a socket for both families names every IPv4 caller so.
+    """
+    address = _address(text)
+    return address is not None and address.is_private
+
+
 def _in(address: Address, trusted: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in trusted)
 

@@ -107,6 +107,7 @@ def create_app(
             await deps.test_mode.close()
             if own:
                 await deps.service.close()
+            await asyncio.to_thread(telemetry.flush_spans)
 
     app = FastAPI(
         title="otpvoice",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -11,7 +12,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from otpvoice import errors
+from otpvoice import errors, inputs
 from otpvoice.http import addresses, logs, problems, telemetry
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Edge:
         said = headers.get("x-request-id", "")
         request_id = said if _REQUEST_ID.fullmatch(said) else secrets.token_hex(12)
         answered = _Answered(send, request_id, secure=scope["scheme"] == "https", docs=self._docs(scope))
-        span = telemetry.begin_span(scope["method"], {"traceparent": headers.get("traceparent", "")})
+        span = telemetry.begin_span(telemetry.method(scope["method"]), {"traceparent": headers.get("traceparent", "")})
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
@@ -64,6 +65,11 @@ class Edge:
                 await problems.answer(refused).response()(scope, receive, answered)
             else:
                 await self._app(scope, receive, answered)
+        except asyncio.CancelledError:
+            # Only a process that stops, and has waited for as long as it may, cancels a request.
+            if not answered.began:
+                await problems.answer(problems.Stopping()).response()(scope, receive, answered)
+            raise
         except Exception as error:
             # Its text and trace may repeat what was sent, so that production writes down its class alone.
             trouble.error("a request broke", error=type(error).__name__, exc_info=self._deps.http.development)
@@ -72,10 +78,10 @@ class Edge:
         finally:
             route = _route(scope)
             seconds = time.perf_counter() - began
-            method = scope["method"]
+            method = telemetry.method(scope["method"])
             self._deps.metrics.answered(method=method, route=route, status=answered.status, seconds=seconds)
             telemetry.end_span(span, method=method, route=route, status=answered.status)
-            _write(scope, route, answered.status, seconds)
+            _write(scope, method, route, answered.status, seconds)
             structlog.contextvars.clear_contextvars()
 
     def _origin(self, scope: Scope, headers: Headers) -> addresses.Origin:
@@ -95,6 +101,8 @@ class Edge:
         http = self._deps.http
         if sum(len(name) + len(value) + 4 for name, value in headers.raw) > http.headers:
             return problems.HeadersTooLarge(f"headers have {http.headers} bytes at most")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            return problems.AmbiguousLength("a body has one length: Transfer-Encoding or Content-Length")
         if http.tls == "required" and not http.development and not origin.secure and scope["path"] not in _PLAIN_HTTP:
             return problems.InsecureTransport("send it over TLS; a key that was sent without should be rotated")
         return None
@@ -133,9 +141,9 @@ def _route(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", None) or "unmatched")
 
 
-def _write(scope: Scope, route: str, status: int, seconds: float) -> None:
+def _write(scope: Scope, method: str, route: str, status: int, seconds: float) -> None:
     facts: dict[str, Any] = {
-        "method": scope["method"],
+        "method": method,
         "route": route,
         "status": status,
         "milliseconds": round(seconds * 1000, 1),
@@ -144,7 +152,8 @@ def _write(scope: Scope, route: str, status: int, seconds: float) -> None:
     caller = scope.get("otpvoice.caller")
     if caller is not None:
         facts |= {"tenant": caller.tenant, "key": caller.key_id}
-    challenge = (scope.get("path_params") or {}).get("challenge_id")
+    # Somebody may have put a number or a code where an id belongs: what is no id is not written down.
+    challenge = inputs.challenge_id(str((scope.get("path_params") or {}).get("challenge_id", "")))
     if challenge is not None:
-        facts["challenge"] = str(challenge)[:64]
+        facts["challenge"] = challenge
     log.info("request", **facts)

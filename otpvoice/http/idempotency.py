@@ -9,6 +9,7 @@ because the process died, stays without an answer: 409, and never a second call 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,10 +32,14 @@ from otpvoice.store import idempotency as records
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+log = logging.getLogger("otpvoice.http")
+
 KEPT = timedelta(hours=24)
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 
+_LONGEST = timedelta(minutes=1)
+"""No request is under way for longer: one without an answer has lost its process, and waiting brings none."""
 _KEY = re.compile(r"[A-Za-z0-9_.:~+/=-]{22,255}")
 """At least 22 characters: 128 bits in base64, a UUID in its usual form (property P84)."""
 
@@ -68,14 +73,16 @@ async def once(request: Request, caller: Caller, deps: Deps, keyring: Keyring, p
         return (await perform()).response()
     keys = deps.context.keyring.index("idempotency", _framed(caller.tenant, caller.key_id, _parse(shown)))
     fingerprints = await _fingerprints(request, deps.context.keyring)
-    found = await deps.run(transact(partial(_claim, keys=keys, fingerprint=fingerprints[0])))
+    found, now = await deps.run(transact(partial(_claim, keys=keys, fingerprint=fingerprints[0])))
     if found is not None:
         if found.fingerprint not in fingerprints:
             raise IdempotencyMismatch("this key was used with another request; use a fresh one")
         if found.status is None or found.sealed is None:
+            if now - found.created_at < _LONGEST:
+                raise IdempotencyConflict("it is under way", retry_after=timedelta(seconds=1))
             raise IdempotencyConflict(
-                "it is under way, or its process died: look at what it was about, or use a fresh key",
-                retry_after=timedelta(seconds=1),
+                "it ended without one, so that what came of it is not known: look at what it was about, "
+                "or use a fresh key"
             )
         result = _open(found, deps.context.keyring, keyring)
         again = {**result.answer.headers, REPLAYED: "true"}
@@ -83,7 +90,13 @@ async def once(request: Request, caller: Caller, deps: Deps, keyring: Keyring, p
     result = await _perform(deps, keys[0], perform)
     sealed = _sealed(result, keys[0], deps.context.keyring)
     status = result.answer.status
-    await deps.run(transact(lambda connection, _now: records.answer(connection, keys[0], status=status, sealed=sealed)))
+    try:
+        await deps.run(
+            transact(lambda connection, _now: records.answer(connection, keys[0], status=status, sealed=sealed))
+        )
+    except OTPVoiceError as error:
+        # It has happened, and whoever asked is told: only a repetition is not.
+        log.error("an answer could not be kept for its Idempotency-Key: %s", type(error).__name__)
     return result.response()
 
 
@@ -100,8 +113,10 @@ async def _perform(deps: Deps, key: str, perform: Perform) -> Result:
         return Result(answer=told)
 
 
-def _claim(connection: Connection, now: datetime, *, keys: tuple[str, ...], fingerprint: str) -> records.Record | None:
-    return records.claim(connection, keys, fingerprint, now=now, expires_at=now + KEPT)
+def _claim(
+    connection: Connection, now: datetime, *, keys: tuple[str, ...], fingerprint: str
+) -> tuple[records.Record | None, datetime]:
+    return records.claim(connection, keys, fingerprint, now=now, expires_at=now + KEPT), now
 
 
 def _parse(shown: list[str]) -> str:

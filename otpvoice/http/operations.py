@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from fastapi import APIRouter, Request, Response
 
 from otpvoice import errors
+from otpvoice.http import addresses
 from otpvoice.http.deps import Deps, deps_of
 from otpvoice.http.docs import Responses, answers
 from otpvoice.http.models import StatusOut
@@ -14,6 +13,8 @@ from otpvoice.http.problems import Answer, NotFound
 
 router = APIRouter(tags=["operations"])
 
+_FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"})
+"""Headers of proxies: one of them is enough."""
 _UNAVAILABLE: Responses = {503: {"model": StatusOut, "description": "It cannot take requests."}}
 
 
@@ -53,10 +54,6 @@ async def _database(deps: Deps) -> str:
 
 def _from_here(request: Request) -> bool:
     """Whether the request came straight from a private address: what a proxy hands on is the outside world's."""
-    forwarded = {"x-forwarded-for", "forwarded", "x-real-ip"} & set(request.headers.keys())
-    if forwarded or request.client is None:
-        return not forwarded
-    try:
-        return ipaddress.ip_address(request.client.host).is_private
-    except ValueError:
+    if not _FORWARDED.isdisjoint(request.headers.keys()):
         return False
+    return request.client is None or addresses.private(request.client.host)

@@ -19,6 +19,8 @@ log = logging.getLogger("otpvoice.http")
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:otpvoice:problem:"
+_COME_BACK = timedelta(seconds=5)
+"""After a 503 that does not know better."""
 
 
 class HttpProblem(errors.OTPVoiceError):
@@ -49,6 +51,10 @@ class MalformedBody(HttpProblem):
     """The body is no JSON document that can be read in one way only."""
 
 
+class AmbiguousLength(MalformedBody):
+    """The body has two lengths: a proxy in between may have taken the other one (RFC 9112 6.3)."""
+
+
 class BodyTimeout(HttpProblem):
     """The body did not arrive in time."""
 
@@ -67,6 +73,10 @@ class HeadersTooLarge(HttpProblem):
 
 class InsecureTransport(HttpProblem):
     """The request came without TLS."""
+
+
+class Stopping(HttpProblem):
+    """The process stops, and the request took longer than it waits."""
 
 
 class IdempotencyMismatch(HttpProblem):
@@ -106,6 +116,13 @@ _VERIFICATION = Kind(
     detail="The code is wrong, or the challenge takes no attempts. Ask for a new code when no attempts are left.",
 )
 
+_UNAVAILABLE = Kind(
+    status=503,
+    slug="unavailable",
+    title="The service cannot answer at this moment",
+    detail="Nothing is approved or sent while the store does not answer.",
+)
+
 TABLE: Mapping[type[Exception], Kind] = {
     errors.OTPVoiceError: Kind(
         status=500, slug="internal", title="Something went wrong here", detail="The operator's logs say more."
@@ -139,12 +156,8 @@ TABLE: Mapping[type[Exception], Kind] = {
         detail="Nothing was charged; try again in a moment.",
         nothing_happened=True,
     ),
-    errors.StoreUnavailable: Kind(
-        status=503,
-        slug="unavailable",
-        title="The service cannot answer at this moment",
-        detail="Nothing is approved or sent while the store does not answer.",
-    ),
+    errors.StoreUnavailable: _UNAVAILABLE,
+    errors.SchemaMismatch: _UNAVAILABLE,
     errors.DeliveryError: Kind(
         status=502,
         slug="delivery-failed",
@@ -167,6 +180,12 @@ TABLE: Mapping[type[Exception], Kind] = {
         status=431, slug="headers-too-large", title="The headers are too large", nothing_happened=True
     ),
     InsecureTransport: Kind(status=403, slug="insecure-transport", title="TLS is needed", nothing_happened=True),
+    Stopping: Kind(
+        status=503,
+        slug="stopping",
+        title="The process is stopping",
+        detail="What came of the request is not known: look at what it was about.",
+    ),
     IdempotencyMismatch: Kind(
         status=422, slug="idempotency-mismatch", title="The Idempotency-Key belongs to another request"
     ),
@@ -227,12 +246,14 @@ def answer(error: Exception, *, more: Mapping[str, Any] | None = None) -> Answer
     if detail:
         body["detail"] = detail
     headers: dict[str, str] = {}
-    retry_after = getattr(error, "retry_after", None)
+    retry_after = getattr(error, "retry_after", None) or (_COME_BACK if kind.status == 503 else None)
     if isinstance(retry_after, timedelta):
         body["retry_after"] = max(1, -int(-retry_after.total_seconds() // 1))
         headers["Retry-After"] = str(body["retry_after"])
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="otpvoice"'
+    if isinstance(error, AmbiguousLength):
+        headers["Connection"] = "close"  # What follows on this connection may be part of this request's body.
     return Answer(status=kind.status, body={**body, **(more or {})}, headers=headers)
 
 

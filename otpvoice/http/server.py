@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,28 @@ from typing import Any
 
 import uvicorn
 
+from otpvoice.errors import ConfigurationError
 from otpvoice.http import telemetry
 from otpvoice.http.settings import HttpSettings
 
 APPLICATION = "otpvoice.http.app:from_env"
 _CONNECTIONS = 4096
 """Connections and requests of one process, beyond which uvicorn answers 503 by itself."""
+
+
+def check(http: HttpSettings) -> None:
+    """Raises :class:`~otpvoice.errors.ConfigurationError` for TLS files that are missing or do not belong together."""
+    if http.tls_certificate is None or http.tls_key is None:
+        return
+    try:
+        # A password would be asked for at the terminal, and no service has one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            http.tls_certificate, http.tls_key, password=lambda: b""
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"http.tls_certificate and http.tls_key cannot be used together: {error.strerror or type(error).__name__}"
+        ) from None
 
 
 def serve(http: HttpSettings) -> None:

@@ -20,6 +20,11 @@ _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"
 tracer = trace.get_tracer("otpvoice.http")
 
 
+def method(text: str) -> str:
+    """A request's method as metrics, spans and logs name it: one that HTTP does not know is anybody's text."""
+    return text if text in _METHODS else _OTHER
+
+
 class Metrics:
     """One application's metrics."""
 
@@ -51,8 +56,8 @@ class Metrics:
         )
 
     def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request. ``route`` is the template, never the path."""
-        self._requests.labels(method if method in _METHODS else _OTHER, route, str(status)).inc()
+        """Count a request. ``method`` is one of :func:`method`, ``route`` the template, never the path."""
+        self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def opened(self, tenant: str, purpose: str, outcome: str) -> None:
@@ -109,3 +114,10 @@ def export_spans() -> str:
     provider.add_span_processor(BatchSpanProcessor(exporter.OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return "spans are exported"
+
+
+def flush_spans() -> None:
+    """Export what has been recorded: a process that a signal ends runs nothing at its exit. Waits for 5 s at most."""
+    flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+    if flush is not None:
+        flush(timeout_millis=5000)

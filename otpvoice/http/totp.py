@@ -57,8 +57,20 @@ async def confirm(
     return await once(request, caller, deps, service._context.keyring, perform)
 
 
-@router.post("/remove", summary="Forget a subject's authenticator app", responses=answers())
-async def remove(request: Request, body: SubjectIn, caller: Admin) -> RemovedOut:
+@router.post(
+    "/remove",
+    response_model=RemovedOut,
+    summary="Forget a subject's authenticator app",
+    responses=answers(problems.IdempotencyConflict),
+    openapi_extra=once_header(),
+)
+async def remove(request: Request, body: SubjectIn, caller: Admin) -> Response:
     """The subject is in the body: nothing personal is in a URL."""
-    service = await deps_of(request).plain(caller)
-    return RemovedOut(removed=await service.remove_totp(body.subject))
+    deps = deps_of(request)
+    service = await deps.plain(caller)
+
+    async def perform() -> Result:
+        removed = await service.remove_totp(body.subject)
+        return Result(answer=Answer(status=200, body=RemovedOut(removed=removed).model_dump(mode="json")))
+
+    return await once(request, caller, deps, service._context.keyring, perform)

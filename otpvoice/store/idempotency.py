@@ -20,6 +20,7 @@ class Record:
     fingerprint: str
     status: int | None
     sealed: bytes | None
+    created_at: datetime
 
 
 def claim(
@@ -41,9 +42,12 @@ def claim(
         .on_conflict_do_nothing(index_elements=[idempotency.c.key])
         .returning(idempotency.c.key)
     )
-    if connection.execute(statement).first() is not None:
-        return None
-    return _record(connection.execute(select(idempotency).where(idempotency.c.key == keys[0])).one())
+    while connection.execute(statement).first() is None:
+        there = connection.execute(select(idempotency).where(idempotency.c.key == keys[0])).first()
+        if there is not None:
+            return _record(there)
+        # Given back since the insertion met it: it is free again.
+    return None
 
 
 def answer(connection: Connection, key: str, *, status: int, sealed: bytes) -> None:
