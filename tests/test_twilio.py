@@ -674,6 +674,37 @@ class TestAccess:
         assert told(lean.get("/v2/Services/VAx")) == (404, 20404)
         assert told(lean.get("/v2/Services/..%2f..%2fv1")) == (404, 20404)
 
+    @pytest.mark.parametrize(
+        ("method", "path"), [("GET", "/v2"), ("HEAD", "/v2/Services"), ("OPTIONS", "/v2/Services")]
+    )
+    def test_odd_methods_and_paths_are_answered_in_the_same_form(self, lean: Front, method: str, path: str) -> None:
+        answer = lean.request(method, path)
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/json"
+        assert method == "HEAD" or told(answer) == (404, 20404)
+
+    def test_what_is_too_large_is_said_in_the_same_form(self, lean: Front) -> None:
+        """Before any route: both SDKs take a problem of RFC 9457 for another exception than handlers catch."""
+        large = {"To": PHONE, "Channel": "sms", "Tags": "x" * 20_000}
+        assert told(lean.post(f"{lean.url}/Verifications", large)) == (413, 20001)
+        assert told(lean.get("/v2/Services", headers={"X-Long": "x" * 20_000})) == (431, 20001)
+
+    def test_plain_http_is_refused_in_the_same_form(self, make: Make) -> None:
+        made = channels()
+        house = make(channels=made, policies=front_policies(), http={"tls": "required"})
+        client = house.client(None, peer="192.0.2.7")
+        front = Front(house, {item.name: item for item in made}, "shop", house.key("shop"), client)
+        assert told(front.get("/v2/Services")) == (403, 20001)
+
+    def test_what_breaks_here_is_500_in_the_same_form(self, lean: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*args: object, **options: object) -> object:
+            raise RuntimeError("secret text")
+
+        monkeypatch.setattr(store, "service", broken)
+        answer = lean.create()
+        assert told(answer) == (500, 20500)
+        assert "secret text" not in answer.text
+
     def test_an_error_of_the_store_is_503_in_the_same_form(self, lean: Front, monkeypatch: pytest.MonkeyPatch) -> None:
         def away(*args: object, **options: object) -> object:
             raise StoreUnavailable("the database did not answer")

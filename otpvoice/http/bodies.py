@@ -13,9 +13,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from otpvoice.errors import InvalidRequest, OTPVoiceError
-from otpvoice.http import problems
 from otpvoice.http.problems import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedMediaType
 from otpvoice.http.settings import HttpSettings
+from otpvoice.http.twilio.errors import refusal
 
 JSON_PATHS = "/v1/"
 OTHER_PATHS = "/v1/reports/"
@@ -48,7 +48,7 @@ class BodyLimits:
         except Disconnected:
             return
         except OTPVoiceError as error:
-            await problems.answer(error).response()(scope, receive, send)
+            await refusal(error, path)(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
 
