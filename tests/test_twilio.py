@@ -278,6 +278,12 @@ class TestParameters:
             ({"To": PHONE, "Channel": "sms", "Tags": '{"a": "' + "x" * 129 + '"}'}, (400, 60200), "Tags"),
             ({"To": PHONE, "Channel": "sms", "RateLimits": '{"none": "1"}'}, (400, 60200), "RateLimits"),
             ({"To": PHONE, "Channel": "sms", "RateLimits": "[1]"}, (400, 60200), "RateLimits"),
+            ({"To": PHONE, "Channel": "sms", "RateLimits": '{"a": "1", "a": "2"}'}, (400, 60200), "RateLimits"),
+            ({"To": PHONE, "Channel": "sms", "Tags": '{"a": "1", "a": "2"}'}, (400, 60200), "Tags"),
+            ({"To": PHONE, "Channel": "sms", "Tags": '{"a": NaN}'}, (400, 60200), "Tags"),
+            ({"To": PHONE, "Channel": "sms", "Tags": '{"a": "\\ud800"}'}, (400, 60200), "Tags"),
+            ({"To": PHONE, "Channel": "sms", "DeviceIp": "my phone"}, (400, 60200), "DeviceIp"),
+            ({"To": PHONE, "Channel": "sms", "Locale": "not a tag"}, (400, 60200), "Locale"),
             ({"To": PHONE, "Channel": "sms", "Amount": "€1", "Payee": "A"}, (403, 60204), "Amount"),
             ({"To": PHONE, "Channel": "sms", "RiskCheck": "maybe"}, (400, 60200), "RiskCheck"),
         ],
@@ -612,7 +618,15 @@ class TestAttempts:
 
     @pytest.mark.parametrize(
         "query",
-        [{"Country": "VN"}, {"Status": "x"}, {"Channel": "x"}, {"DateCreatedAfter": "x"}, {"VerificationSid": "x"}],
+        [
+            {"Country": "VN"},
+            {"Status": "x"},
+            {"Channel": "x"},
+            {"DateCreatedAfter": "x"},
+            {"DateCreatedAfter": "0001-01-01T00:00:00+14:00"},
+            {"DateCreatedBefore": "9999-12-31T23:59:59-14:00"},
+            {"VerificationSid": "x"},
+        ],
     )
     def test_filters_that_cannot_be(self, lean: Front, query: dict[str, str]) -> None:
         assert told(lean.get("/v2/Attempts", params=query)) == (400, 60200)
