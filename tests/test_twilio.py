@@ -522,6 +522,16 @@ class TestServices:
         assert len(front.sent()) == 8
         assert front.check(front.sent()).json()["valid"] is True
 
+    def test_a_service_does_not_shorten_the_policys_codes(self, make: Make) -> None:
+        """What the operator's policy asks for is no parameter's to lower (P17), nor an older service's."""
+        older = Front.make(make, service={"CodeLength": "7"})
+        front = Front.make(make, policies=front_policies(code_length=8))
+        assert told(front.post("/v2/Services", {"FriendlyName": "x", "CodeLength": "7"})) == (400, 60200)
+        front.service_sid = older.service_sid
+        assert front.get(front.url).json()["code_length"] == 8
+        front.create()
+        assert len(front.sent()) == 8
+
     def test_landlines_get_no_sms_where_the_service_says_so(self, make: Make) -> None:
         front = Front.make(make, service={"LookupEnabled": "true", "SkipSmsToLandlines": "true"})
         landline = "+842838221234"

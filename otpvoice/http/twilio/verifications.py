@@ -176,11 +176,11 @@ async def _opening(account: Account, wanted: str) -> Desk:
 
 
 def _desk(account: Account, service: ServiceRow, desk: Desk) -> Desk:
-    """The desk with the service's own code length."""
-    length = service.options.get("code_length")
-    if length is None:
-        return desk
+    """The desk with the service's own code length, where it is no shorter than the policy's."""
     policy = desk.context.policies[account.purpose()]
+    length = service.options.get("code_length", 0)
+    if length <= policy.code_length:
+        return desk
     return desk.with_policy(account.purpose(), code_length=length, longer_length=max(length, policy.longer_length))
 
 
