@@ -689,6 +689,15 @@ class TestAccess:
         for answer in answers.values():
             assert answer.status_code < 300 or told(answer) == (403, 20003)
 
+    @pytest.mark.parametrize(("scope", "status"), [("issue", "canceled"), ("verify", "approved")])
+    def test_each_ending_has_its_scope(self, lean: Front, scope: str, status: str) -> None:
+        """As in the core's own API: who may only verify ends nobody's verification, nor the other way round."""
+        url = f"{lean.url}/Verifications/{lean.create().json()['sid']}"
+        key = {"auth": (lean.account_sid, lean.house.key("shop", scope))}
+        for other in {"canceled", "approved"} - {status}:
+            assert told(lean.post(url, {"Status": other}, **key)) == (403, 20003)
+        assert lean.post(url, {"Status": status}, **key).json()["status"] == status
+
     def test_what_is_not_here_is_said_in_the_same_form(self, lean: Front) -> None:
         assert told(lean.get("/v2/Nothing")) == (404, 20404)
         assert told(lean.get("/v2/Templates")) == (403, 60204)

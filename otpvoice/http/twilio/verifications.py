@@ -159,7 +159,7 @@ async def change(request: Request) -> Response:
     status = form.required("Status")
     if status not in {"canceled", APPROVED}:
         raise invalid("Status")
-    if status == APPROVED and not account.caller.may("verify"):
+    if not account.caller.may("verify" if status == APPROVED else "issue"):
         raise TwilioError(20003, "Permission denied", status=403)
     desk = await account.plain()
     shown = await _named(account, service, desk, request.path_params["sid"])
