@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from otpvoice import NoBalance, StoreUnavailable
+from otpvoice import AsyncOTPService, NoBalance, StoreUnavailable
 from otpvoice.clock import ManualClock
 from otpvoice.flow import transact
 from otpvoice.http.twilio import sids
@@ -417,6 +417,38 @@ class TestPayments:
         assert second.json()["sid"] != first["sid"]
         assert front.check(old, To=PHONE, Amount="€10", Payee="Acme").json().get("valid") is not True
         assert front.check(front.sent(), To=PHONE, Amount="€99", Payee="Acme").json()["valid"] is True
+
+    def test_another_payment_counts_once_against_a_rate_limit(self, make: Make, clock: ManualClock) -> None:
+        front = Front.make(make, service={"Psd2Enabled": "true"})
+        limit = front.post(f"{front.url}/RateLimits", {"UniqueName": "ip"}).json()["sid"]
+        front.post(f"{front.url}/RateLimits/{limit}/Buckets", {"Max": "2", "Interval": "3600"})
+        by = {"Payee": "Acme", "RateLimits": '{"ip": "1.2.3.4"}'}
+        assert front.create(Amount="€10", **by).status_code == 201
+        assert front.create(Amount="€99", **by).status_code == 201
+        kept = front.sent()
+        assert told(front.create(Amount="€1", **by)) == (429, 20429)
+        # A create that the limit refuses ends nothing.
+        assert front.check(kept, To=PHONE, Amount="€99", Payee="Acme").json()["valid"] is True
+
+    def test_two_payments_at_once_do_not_get_each_others_code(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        front = Front.make(make, service={"Psd2Enabled": "true"})
+        front.create(Amount="€10", Payee="Acme")
+        cancel, between = AsyncOTPService.cancel, ["€30"]
+
+        async def cancelled_and_overtaken(service: AsyncOTPService, challenge_id: str) -> object:
+            ended = await cancel(service, challenge_id)
+            while between:
+                data = {"To": PHONE, "Channel": "sms", "Amount": between.pop(), "Payee": "Evil"}
+                auth = (front.account_sid, front.key)
+                overtaking = await front.client.http.post(f"{front.url}/Verifications", data=data, auth=auth)
+                assert overtaking.status_code == 201
+            return ended
+
+        monkeypatch.setattr(AsyncOTPService, "cancel", cancelled_and_overtaken)
+        assert told(front.create(Amount="€20", Payee="Acme")) == (429, 60212)
+        assert len(front.by_name["sms"].sent) == 2
 
 
 class TestRateLimits:
