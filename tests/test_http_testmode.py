@@ -104,10 +104,37 @@ def test_a_live_tenant_has_no_clock_and_no_fixed_code(house: House) -> None:
         assert live.verify(opened["id"], "012345").status_code == 422
 
 
-def test_time_is_never_put_back(house: House) -> None:
-    """What has expired stays so."""
+def test_the_clock_is_never_behind_the_real_one_and_can_be_put_back_to_it(house: House) -> None:
     client = house.client(house.key("shop-test"))
     assert client.request("PUT", "/v1/test/clock", json={"ahead": -1}).status_code == 422
+    opened = client.open(FIXED)
+    for ahead, state in ((300, "expired"), (0, "pending")):
+        assert client.request("PUT", "/v1/test/clock", json={"ahead": ahead}).json()["ahead"] == ahead
+        assert client.get(f"/v1/challenges/{opened['id']}").json()["state"] == state
+
+
+def test_a_code_that_was_used_is_used_whatever_the_clock_says(house: House) -> None:
+    client = house.client(house.key("shop-test"))
+    opened = client.open(FIXED)
+    client.request("PUT", "/v1/test/clock", json={"ahead": 200})
+    assert client.verify(opened["id"], "012345").status_code == 200
+    client.request("PUT", "/v1/test/clock", json={"ahead": 0})
+    assert client.verify(opened["id"], "012345").status_code == 422
+
+
+def test_a_longer_code_than_the_listed_one_begins_with_zeros(make: Make) -> None:
+    house = make(
+        tenants={
+            "t": {
+                "test": True,
+                "purposes": {"pay": {"code_length": 8}},
+                "test_recipients": {FIXED: {"code": "012345"}},
+            }
+        }
+    )
+    client = house.client(house.key("t"))
+    opened = client.post("/v1/challenges", {"recipient": FIXED, "purpose": "pay"}).json()
+    assert client.verify(opened["id"], "00012345").status_code == 200
 
 
 def test_a_test_proof_is_worth_nothing_to_a_live_verifier(make: Make) -> None:
@@ -161,6 +188,8 @@ def test_challenges_do_not_cross_between_a_live_and_a_test_tenant(house: House) 
         ({"shop": {"test": "yes"}}, "test must be"),
         ({"shop": {"test": True, "test_recipients": {"12": {}}}}, "international"),
         ({"shop": {"test": True, "test_recipients": {FIXED: {"code": 123456}}}}, "code"),
+        ({"shop": {"test": True, "test_recipients": {FIXED: {"code": "1234"}}}}, "4 digits; purposes send 6"),
+        ({"shop": {"test": True, "test_recipients": {FIXED: {"code": "12345678"}}}}, "8 digits; purposes send 6"),
         ({"shop": {"test": True, "test_recipients": {FIXED: {"outcome": "luck"}}}}, "outcome"),
         ({"shop": {"test": True, "test_recipients": {FIXED: {"colour": "red"}}}}, "keys"),
         ({"test:shop": {}}, "name"),

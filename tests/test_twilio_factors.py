@@ -10,7 +10,9 @@ import pyotp
 import pytest
 
 from otpvoice.clock import ManualClock
+from otpvoice.flow import transact
 from otpvoice.http.twilio import sids
+from otpvoice.store.tables import event
 from tests.http_tools import Make, houses
 from tests.twilio_tools import Front, told
 
@@ -149,6 +151,10 @@ def test_fetch_rename_and_delete(front: Front) -> None:
     assert (gone.status_code, gone.content) == (204, b"")
     assert told(front.get(app.factor)) == (404, 20404)
     assert told(app.challenge(app.code)) == (404, 20404)
+    happened = front.house.run(
+        front.house.deps.run(transact(lambda connection, _now: connection.execute(event.select()).all()))
+    )
+    assert [row.data["factor"] for row in happened if row.kind == "totp.removed"] == [sids.ours("YF", app.made["sid"])]
 
 
 def test_identities_and_services_are_apart(front: Front) -> None:

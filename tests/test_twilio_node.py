@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -27,14 +28,24 @@ def sdk() -> Path:
     if npm is None or node is None:
         pytest.skip("node and npm are needed for Twilio's Node SDK, and are not on this machine")
     home = Path(tempfile.gettempdir()) / f"otpvoice-twilio-node-{VERSION}-{os.getuid()}"
-    if not (home / "installed").is_file():
-        home.mkdir(mode=0o700, exist_ok=True)
-        command = [npm, "install", "--prefix", str(home), "--no-save", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run([*command, f"twilio@{VERSION}"], capture_output=True, text=True, timeout=240)
-        if done.returncode != 0:
-            pytest.skip(f"npm could not install twilio@{VERSION}: {done.stderr.strip().splitlines()[-1:]}")
-        (home / "installed").touch()
+    home.mkdir(mode=0o700, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        # pytest's workers are processes: two installations into one directory at once spoil each other.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "installed").is_file():
+            _install(npm, home)
     return home / "node_modules"
+
+
+def _install(npm: str, home: Path) -> None:
+    command = [npm, "install", "--prefix", str(home), "--no-save", "--no-audit", "--no-fund", "--ignore-scripts"]
+    try:
+        done = subprocess.run([*command, f"twilio@{VERSION}"], capture_output=True, text=True, timeout=600)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"npm did not install twilio@{VERSION} within ten minutes")
+    if done.returncode != 0:
+        pytest.skip(f"npm could not install twilio@{VERSION}: {done.stderr.strip()[-300:]}")
+    (home / "installed").touch()
 
 
 @pytest.fixture

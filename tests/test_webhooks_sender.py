@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from otpvoice import ConfigurationError
 from otpvoice.webhooks.addresses import Guard, Target
 from otpvoice.webhooks.sender import Answer, Sender
 
@@ -146,6 +147,18 @@ def test_a_certificate_for_another_name_or_of_nobody_known_is_refused(receiver: 
     assert send(Sender(tls=tls), receiver, host="other.example.com") == Answer(reason="tls")
     assert send(Sender(), receiver) == Answer(reason="tls")
     assert receiver.requests == []
+
+
+def test_an_authority_of_ones_own_is_named_in_the_environment(
+    receiver: Receiver, pem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    assert send(Sender(), receiver).delivered
+    assert send(Sender(), receiver, host="other.example.com") == Answer(reason="tls")
+    for wrong in (tmp_path / "none.pem", tmp_path):
+        monkeypatch.setenv("SSL_CERT_FILE", str(wrong))
+        with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+            Sender()
 
 
 def test_a_denied_address_is_never_connected_to(receiver: Receiver, tls: ssl.SSLContext) -> None:

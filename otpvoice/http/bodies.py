@@ -13,9 +13,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from otpvoice.errors import InvalidRequest, OTPVoiceError
-from otpvoice.http import problems
 from otpvoice.http.problems import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedMediaType
 from otpvoice.http.settings import HttpSettings
+from otpvoice.http.twilio.errors import refusal
 
 JSON_PATHS = "/v1/"
 OTHER_PATHS = "/v1/reports/"
@@ -48,7 +48,7 @@ class BodyLimits:
         except Disconnected:
             return
         except OTPVoiceError as error:
-            await problems.answer(error).response()(scope, receive, send)
+            await refusal(error, path)(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
 
@@ -87,12 +87,18 @@ def _check(scope: Scope, headers: Headers, body: bytes) -> None:
     if "content-encoding" in headers:
         raise UnsupportedMediaType("the body comes as it is, not compressed")
     try:
-        parsed = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-        # A lone surrogate is a character that nothing can store or send.
-        json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
+        read_json(body.decode())
     except (ValueError, RecursionError) as error:
         told = str(error) if isinstance(error, _Twice) else "the body is not one JSON document (RFC 8259)"
         raise MalformedBody(told) from None
+
+
+def read_json(text: str) -> Any:
+    """A JSON document that can be read in one way only. Raises ``ValueError`` or ``RecursionError`` for any other."""
+    parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    # A lone surrogate is a character that nothing can store or send.
+    json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
+    return parsed
 
 
 class _Twice(ValueError):

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from otpvoice import errors, inputs
 from otpvoice.http import addresses, logs, problems, telemetry
+from otpvoice.http.twilio.errors import refusal
 
 if TYPE_CHECKING:
     from otpvoice.http.deps import Deps
@@ -62,7 +63,7 @@ class Edge:
         try:
             refused = self._refusal(scope, headers, origin)
             if refused is not None:
-                await problems.answer(refused).response()(scope, receive, answered)
+                await refusal(refused, scope["path"])(scope, receive, answered)
             else:
                 await self._app(scope, receive, answered)
         except asyncio.CancelledError:
@@ -74,7 +75,7 @@ class Edge:
             # Its text and trace may repeat what was sent, so that production writes down its class alone.
             trouble.error("a request broke", error=type(error).__name__, exc_info=self._deps.http.development)
             if not answered.began:
-                await problems.answer(errors.OTPVoiceError()).response()(scope, receive, answered)
+                await refusal(errors.OTPVoiceError(), scope["path"])(scope, receive, answered)
         finally:
             route = _route(scope)
             seconds = time.perf_counter() - began
@@ -97,7 +98,7 @@ class Edge:
     def _docs(self, scope: Scope) -> bool:
         return self._deps.http.development and scope["path"] in _DOCS
 
-    def _refusal(self, scope: Scope, headers: Headers, origin: addresses.Origin) -> Exception | None:
+    def _refusal(self, scope: Scope, headers: Headers, origin: addresses.Origin) -> errors.OTPVoiceError | None:
         http = self._deps.http
         if sum(len(name) + len(value) + 4 for name, value in headers.raw) > http.headers:
             return problems.HeadersTooLarge(f"headers have {http.headers} bytes at most")

@@ -25,7 +25,7 @@ there is one tenant, ``default``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,12 +113,14 @@ def _tenant(name: str, table: Mapping[str, Any], policies: Mapping[str, Policy])
     if listed and not test:
         # A number whose code is known in advance would open any account of a live tenant (property P81).
         raise ConfigurationError(f"[{where}] test_recipients need test = true: a live tenant cannot have them")
+    built = _policies(where, table, policies)
+    lengths = {policy.code_length for policy in built.values()}
     return Tenant(
         name=name,
         audience=audience,
-        policies=_policies(where, table, policies),
+        policies=built,
         test=test,
-        test_recipients=dict(_test_recipient(where, address, entry) for address, entry in listed.items()),
+        test_recipients=dict(_test_recipient(where, address, entry, lengths) for address, entry in listed.items()),
         extra={key: _table(where, key, table) for key in sorted(OTHERS & set(table))},
     )
 
@@ -144,7 +146,7 @@ def _any_route(policies: Mapping[str, Policy]) -> Route:
     return next(iter(policies.values())).route
 
 
-def _test_recipient(where: str, address: str, entry: object) -> tuple[str, Outcome]:
+def _test_recipient(where: str, address: str, entry: object, lengths: Set[int]) -> tuple[str, Outcome]:
     table = f"{where}.test_recipients"
     if not isinstance(entry, Mapping) or not set(entry) <= {"code", "outcome"}:
         raise ConfigurationError(f"[{table}] an entry has the keys code and outcome")
@@ -155,6 +157,10 @@ def _test_recipient(where: str, address: str, entry: object) -> tuple[str, Outco
         raise ConfigurationError(f"[{table}] {error}") from None
     if code is not None and (not isinstance(code, str) or _CODE.fullmatch(code) is None):
         raise ConfigurationError(f"[{table}] the code of {parsed.hint} must be text of 4 to 10 digits")
+    if code is not None and len(code) not in lengths:
+        # It would be sent with zeros before it, or cut, and verify nothing as it stands here.
+        digits = " or ".join(str(length) for length in sorted(lengths))
+        raise ConfigurationError(f"[{table}] the code of {parsed.hint} has {len(code)} digits; purposes send {digits}")
     if outcome not in OUTCOMES:
         raise ConfigurationError(f"[{table}] the outcome of {parsed.hint} is one of: {', '.join(sorted(OUTCOMES))}")
     return str(parsed.address), Outcome(code=code, outcome=outcome)

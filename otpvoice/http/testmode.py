@@ -297,7 +297,7 @@ class TestMode:
         return timedelta(seconds=seconds)
 
     async def set_ahead(self, deps: Deps, tenant: str, ahead: timedelta) -> None:
-        """Set it, for all processes. Never behind: what has expired stays so."""
+        """Set it, for all processes; never behind the real time. What had expired is judged by the new time again."""
         seconds = int(ahead.total_seconds())
         await deps.run(
             transact(lambda connection, _now: test_clocks.set_offset(connection, tenant, seconds), single=True)

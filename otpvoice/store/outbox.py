@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Subquery, and_, case, delete, func, insert, or_, select, update
 
 from otpvoice.store.outbox_tables import webhook_endpoint, webhook_message
 from otpvoice.store.tables import event
@@ -23,6 +24,7 @@ SETTLED = timedelta(minutes=2)
 """Longer than any transaction of ours can run: locks are waited for 10 s, a statement may take 20 s."""
 
 PENDING, DELIVERED, DEAD = "pending", "delivered", "dead"
+_UNDER_WAY = and_(webhook_message.c.state == PENDING, webhook_message.c.lease_owner.is_not(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,21 +198,20 @@ def _message(row: EndpointRow, item: Any, now: datetime) -> dict[str, Any]:
 
 
 def claim(
-    connection: Connection, now: datetime, *, owner: str, until: datetime, most: int
+    connection: Connection, now: datetime, *, owner: str, until: datetime, most: int, each: int
 ) -> Sequence[tuple[MessageRow, EndpointRow]]:
     """Take messages that are due, each with one more try written down; nobody else gets them before ``until``.
 
+    Of one endpoint's, at most ``each`` are under way at once, and one where it failed last; the endpoints take turns.
     The try is counted before the message is sent, so that one that kills its sender does not come back for ever.
     """
-    able = and_(
-        webhook_endpoint.c.disabled_at.is_(None),
-        or_(webhook_endpoint.c.rests_until.is_(None), webhook_endpoint.c.rests_until <= now),
-    )
+    turns = _turns(now, each)
     due = (
         select(webhook_message.c.id)
-        .join(webhook_endpoint, webhook_endpoint.c.id == webhook_message.c.endpoint_id)
-        .where(webhook_message.c.state == PENDING, webhook_message.c.due_at <= now, able)
-        .order_by(webhook_message.c.due_at, webhook_message.c.event_id)
+        .join(turns, turns.c.id == webhook_message.c.id)
+        # Asked again of the row itself: on PostgreSQL another claim may have committed since the turns were read.
+        .where(turns.c.place <= turns.c.allowed, webhook_message.c.state == PENDING, webhook_message.c.due_at <= now)
+        .order_by(turns.c.place, webhook_message.c.due_at, webhook_message.c.event_id)
         .limit(most)
         .with_for_update(skip_locked=True, of=webhook_message)
     )
@@ -228,6 +229,31 @@ def claim(
     statement = select(webhook_endpoint).where(webhook_endpoint.c.id.in_(named))
     by_id = {row.id: EndpointRow(**row._mapping) for row in connection.execute(statement)}
     return [(item, by_id[item.endpoint_id]) for item in messages]
+
+
+def _turns(now: datetime, each: int) -> Subquery:
+    """What is due, each with its place among its endpoint's and how many of these may be taken now."""
+    able = and_(
+        webhook_endpoint.c.disabled_at.is_(None),
+        or_(webhook_endpoint.c.rests_until.is_(None), webhook_endpoint.c.rests_until <= now),
+    )
+    busy = (
+        select(webhook_message.c.endpoint_id, func.count().label("number"))
+        .where(_UNDER_WAY, webhook_message.c.due_at > now)
+        .group_by(webhook_message.c.endpoint_id)
+        .subquery()
+    )
+    place = func.row_number().over(
+        partition_by=webhook_message.c.endpoint_id, order_by=(webhook_message.c.due_at, webhook_message.c.event_id)
+    )
+    allowed = case((webhook_endpoint.c.failures > 0, 1), else_=each) - func.coalesce(busy.c.number, 0)
+    return (
+        select(webhook_message.c.id, place.label("place"), allowed.label("allowed"))
+        .join(webhook_endpoint, webhook_endpoint.c.id == webhook_message.c.endpoint_id)
+        .outerjoin(busy, busy.c.endpoint_id == webhook_message.c.endpoint_id)
+        .where(webhook_message.c.state == PENDING, webhook_message.c.due_at <= now, able)
+        .subquery()
+    )
 
 
 def settle(
@@ -290,6 +316,28 @@ def redeliver(
     return connection.execute(
         statement.values(state=PENDING, tries=0, due_at=now, settled_at=None, status=None, reason=None)
     ).rowcount
+
+
+def give_up(connection: Connection, now: datetime, *, older: timedelta, failures: int) -> Mapping[str, int]:
+    """Let old messages of endpoints that failed so often in a row be dead; how many, by endpoint.
+
+    An endpoint that is down is tried with one message at a time, so that the others would wait for ever.
+    """
+    down = select(webhook_endpoint.c.id).where(
+        webhook_endpoint.c.disabled_at.is_(None), webhook_endpoint.c.failures >= failures
+    )
+    statement = (
+        update(webhook_message)
+        .where(
+            webhook_message.c.endpoint_id.in_(down),
+            webhook_message.c.state == PENDING,
+            webhook_message.c.created_at <= now - older,
+            or_(webhook_message.c.lease_owner.is_(None), webhook_message.c.due_at <= now),
+        )
+        .values(state=DEAD, settled_at=now, lease_owner=None, reason=func.coalesce(webhook_message.c.reason, "down"))
+        .returning(webhook_message.c.endpoint_id)
+    )
+    return Counter(connection.execute(statement).scalars())
 
 
 def purge(connection: Connection, now: datetime, *, batch: int, delivered: timedelta, dead: timedelta) -> int:

@@ -44,7 +44,18 @@ LEASE = timedelta(seconds=60)
 """How long a claim holds: four times the sender's deadline."""
 RESTS = tuple(timedelta(seconds=seconds) for seconds in (0, 0, 5, 15, 60, 300))
 """How long an endpoint rests after so many failures in a row: one that is down does not hold up the others."""
+EACH = 4
+"""How many messages are on their way to one endpoint at once, over all processes: however slow it is, it takes no more
+threads than that. One while it fails: whether it is back shows as well by one."""
+THREADS = 16
 BATCH = 20
+PATIENCE = timedelta(days=4)
+"""When a message is given up although its tries are not spent, because its endpoint took nothing: longer than all
+tries take."""
+TIDIED_EVERY = 3600.0
+"""Seconds."""
+GRACE = timedelta(seconds=5)
+"""How long one who stops waits for what is on its way; what takes longer comes again when its lease ends."""
 DELIVERED_KEPT = timedelta(days=7)
 DEAD_KEPT = timedelta(days=30)
 
@@ -65,12 +76,14 @@ class Claimed:
     headers: dict[str, str] = field(repr=False)
 
 
-def claim(ctx: Context, *, most: int = BATCH) -> Flow[Sequence[Claimed]]:
+def claim(ctx: Context, *, most: int = BATCH, feed: bool = True) -> Flow[Sequence[Claimed]]:
     """Feed, then take what is due. Serves all tenants: ``ctx`` gives the keys only."""
 
     def work(connection: Connection, now: datetime) -> tuple[Sequence[tuple[MessageRow, EndpointRow]], datetime]:
-        outbox.feed(connection, now)
-        return outbox.claim(connection, now, owner=secrets.token_hex(8), until=now + LEASE, most=most), now
+        if feed:
+            outbox.feed(connection, now)
+        owner, until = secrets.token_hex(8), now + LEASE
+        return outbox.claim(connection, now, owner=owner, until=until, most=most, each=EACH), now
 
     taken, now = yield from transact(work)
     return [Claimed(message=item, endpoint=row, headers=_headers(ctx, item, row, now)) for item, row in taken]
@@ -93,7 +106,8 @@ def settle(claimed: Claimed, answer: Answer, *, random: Callable[[], float]) -> 
 
 
 def purge(*, batch: int = 1000) -> Flow[int]:
-    """Remove what was settled long ago: delivered after 7 days, dead after 30."""
+    """Give up what nobody takes; remove what was settled long ago: delivered after 7 days, dead after 30."""
+    yield from transact(_give_up)
     total = 0
     while True:
         work = partial(outbox.purge, batch=batch, delivered=DELIVERED_KEPT, dead=DEAD_KEPT)
@@ -101,6 +115,17 @@ def purge(*, batch: int = 1000) -> Flow[int]:
         total += removed
         if removed < batch:
             return total
+
+
+def _give_up(connection: Connection, now: datetime) -> None:
+    happened = []
+    for endpoint_id, count in outbox.give_up(connection, now, older=PATIENCE, failures=len(BACK_OFF) + 1).items():
+        row = outbox.endpoint(connection, endpoint_id)
+        if row is not None:
+            data = {"endpoint": endpoint_id, "messages": count, "reason": "down"}
+            happened.append(Event(kind="webhook.given_up", tenant=row.tenant, data=data))
+    if happened:
+        events.record(connection, now, *happened)
 
 
 def _headers(ctx: Context, message: MessageRow, row: EndpointRow, now: datetime) -> dict[str, str]:
@@ -169,7 +194,7 @@ class Dispatcher:
         sender: Sender | None = None,
         guard: Guard | None = None,
         guards: dict[str, Guard] | None = None,
-        threads: int = 8,
+        threads: int = THREADS,
         interval: float = 1.0,
         random: Callable[[], float] = _random,
     ) -> None:
@@ -179,6 +204,7 @@ class Dispatcher:
         self._guard = guard or Guard()
         self._guards = guards or {}
         self._random = random
+        self._most = threads
         # Threads of its own: slow receivers must not hold up what sends codes.
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="otpvoice-webhook")
 
@@ -192,41 +218,56 @@ class Dispatcher:
 
     async def once_at_once(self, perform: Perform) -> int:
         """Claim one batch and send it on this dispatcher's threads; returns how many."""
-        batch = await perform(claim(self.ctx))
-        loop = asyncio.get_running_loop()
-
-        async def send(claimed: Claimed) -> None:
-            answer = await loop.run_in_executor(self._threads, self._post, claimed)
-            await perform(settle(claimed, answer, random=self._random))
-
-        results = await asyncio.gather(*(send(claimed) for claimed in batch), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                # What is not settled is due again when its lease ends.
-                log.error("a webhook message was not settled: %s", type(result).__name__)
+        batch = await perform(claim(self.ctx, most=min(BATCH, self._most)))
+        await asyncio.gather(*(self._send(claimed, perform) for claimed in batch))
         return len(batch)
 
     async def run(self, perform: Perform) -> None:
-        """Send until cancelled. A database that is away is waited for; nothing that is claimed is lost."""
-        idle, tidied = 0, 0
+        """Send until cancelled. A database that is away is waited for; nothing that is claimed is lost.
+
+        No message waits for a slower one: what is due is claimed whenever a thread is free.
+        """
+        flying: set[asyncio.Task[None]] = set()
+        clock = asyncio.get_running_loop().time
+        feed_at, tidy_at, idle = 0.0, 0.0, 0
         try:
             while True:
                 try:
-                    sent = await self.once_at_once(perform)
-                    if tidied % 3600 == 0:
+                    now = clock()
+                    if now >= tidy_at:
                         await perform(purge())
+                        tidy_at = now + TIDIED_EVERY
+                    batch = await self._claim(perform, free=self._most - len(flying), feed=now >= feed_at)
+                    feed_at = now + self.interval if now >= feed_at else feed_at
+                    flying |= {asyncio.create_task(self._send(claimed, perform)) for claimed in batch}
+                    idle = 0 if batch or flying else min(idle + 1, 5)
                 except OTPVoiceError as error:
                     log.warning("webhooks wait: %s", error)
-                    sent = 0
                 except Exception as error:
                     # Whatever broke one round must not end all that follow; its text may hold what was sent.
                     log.error("a round of webhooks broke: %s", type(error).__name__)
-                    sent = 0
-                tidied += 1
-                idle = 0 if sent else min(idle + 1, 5)
-                await asyncio.sleep(0 if sent >= BATCH else self.interval * max(1, idle / 2))
+                pause = self.interval * max(1, idle / 2)
+                if flying:
+                    _, flying = await asyncio.wait(flying, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await asyncio.sleep(pause)
         finally:
+            if flying:
+                await asyncio.wait(flying, timeout=GRACE.total_seconds())
+            for task in flying:
+                task.cancel()
             self.close()
+
+    async def _claim(self, perform: Perform, *, free: int, feed: bool) -> Sequence[Claimed]:
+        return await perform(claim(self.ctx, most=free, feed=feed)) if free or feed else ()
+
+    async def _send(self, claimed: Claimed, perform: Perform) -> None:
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._post, claimed)
+            await perform(settle(claimed, answer, random=self._random))
+        except Exception as error:
+            # What is not settled is due again when its lease ends.
+            log.error("a webhook message was not settled: %s", type(error).__name__)
 
     def close(self) -> None:
         """Stop the threads once they have finished what they send."""

@@ -7,6 +7,7 @@ certificate's check.
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpcore
 
+from otpvoice.errors import ConfigurationError
 from otpvoice.webhooks.addresses import AddressDenied, Guard, Target
 
 DEADLINE = timedelta(seconds=15)
@@ -43,7 +45,9 @@ class Answer:
 class Sender:
     """Sends one message at a time; safe to share between threads.
 
-    ``tls`` is for receivers with a certificate authority of their own; the usual authorities where it is not given.
+    ``tls`` says which certificate authorities count. Where it is not given: the usual ones, and those of the file that
+    the environment's ``SSL_CERT_FILE`` names, for receivers inside one's own network. Raises
+    :class:`~otpvoice.errors.ConfigurationError` where that cannot be read.
     """
 
     def __init__(
@@ -54,7 +58,8 @@ class Sender:
         connect: httpcore.NetworkBackend | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tls = tls
+        # Read once: it holds some 150 certificates, and every message needs it.
+        self._tls = tls or _authorities()
         self._deadline = deadline.total_seconds()
         self._connect = connect or httpcore.SyncBackend()
         self._monotonic = monotonic
@@ -91,6 +96,17 @@ class Sender:
             return Answer(reason="tls" if isinstance(error.__context__, ssl.SSLError) else "unreachable")
         except (httpcore.ProtocolError, httpcore.UnsupportedProtocol):
             return Answer(reason="protocol")
+
+
+def _authorities() -> ssl.SSLContext:
+    context = httpcore.default_ssl_context()
+    more = os.environ.get("SSL_CERT_FILE")
+    if more:
+        try:
+            context.load_verify_locations(cafile=more)
+        except OSError:  # An SSLError, too, where it holds no certificate.
+            raise ConfigurationError(f"SSL_CERT_FILE: no certificates can be read from {more!r}") from None
+    return context
 
 
 class _Unresolved(Exception):

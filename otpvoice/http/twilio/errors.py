@@ -115,6 +115,13 @@ def missing(path: str) -> TwilioError:
     return TwilioError(20404, f"The requested resource {path} was not found")
 
 
+def refusal(error: errors.OTPVoiceError, path: str) -> JSONResponse:
+    """The answer to a request that no route saw to its end, in the form of the API that it was meant for."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return of(error, path).response()
+    return problems.answer(error).response()
+
+
 def of(error: errors.OTPVoiceError, path: str) -> TwilioError:
     """What any error of the core or of the HTTP layer is here; an error's row is that of its nearest class."""
     retry_after = getattr(error, "retry_after", None)
@@ -123,6 +130,10 @@ def of(error: errors.OTPVoiceError, path: str) -> TwilioError:
             return TwilioError(20003)
         case problems.ScopeMissing():
             return TwilioError(20003, "Permission denied", status=403)
+        case (
+            problems.BodyTooLarge() | problems.BodyTimeout() | problems.HeadersTooLarge() | problems.InsecureTransport()
+        ):
+            return TwilioError(20001, str(error), status=problems.kind_of(error).status)
         case problems.NotFound() | errors.ChallengeClosed() | errors.UnknownFactor():
             return missing(path)
         case errors.InvalidRecipient():

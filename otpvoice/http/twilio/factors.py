@@ -22,7 +22,9 @@ from otpvoice.http.twilio.errors import TwilioError, invalid, missing, unsupport
 from otpvoice.http.twilio.forms import Form
 from otpvoice.http.twilio.front import Account, Desk, Route, require, timestamp
 from otpvoice.policy import Route as Steps
+from otpvoice.store import events
 from otpvoice.store import twilio_factors as store
+from otpvoice.store.events import Event
 from otpvoice.store.twilio import ServiceRow
 from otpvoice.store.twilio_factors import FrontChallengeRow, FrontFactorRow
 from otpvoice.types import ChallengeState
@@ -190,9 +192,14 @@ async def remove(request: Request) -> Response:
     entity = await _entity(request, require("admin", "issue"))
     row = await entity.factor(request.path_params["sid"])
     tenant = entity.desk.context.tenant
-    await entity.desk.transact(
-        lambda connection, _now: store.remove(connection, tenant=tenant, factor_id=row.factor_id)
-    )
+
+    def forget(connection: Connection, now: datetime) -> None:
+        if store.remove(connection, tenant=tenant, factor_id=row.factor_id):
+            # As the core says it, so that the audit knows of every factor what became of it.
+            removed = Event(kind="totp.removed", tenant=tenant, data={"factor": row.factor_id})
+            events.record(connection, now, removed)
+
+    await entity.desk.transact(forget)
     return Response(status_code=204)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request
 
+from otpvoice.http.bodies import read_json
 from otpvoice.http.twilio.errors import TwilioError, invalid
 
 MOST_FIELDS = 100
@@ -73,12 +73,12 @@ class Form:
         return int(value)
 
     def members(self, name: str) -> dict[str, str]:
-        """A JSON object of texts, numbers and truth values."""
+        """A JSON object of texts, numbers and truth values, each named once."""
         value = self._values.get(name)
         if not value:
             return {}
         try:
-            parsed = json.loads(value)
+            parsed = read_json(value)
         except (ValueError, RecursionError):
             raise invalid(name) from None
         if not isinstance(parsed, dict) or len(parsed) > 20:
@@ -94,9 +94,9 @@ class Form:
             return None
         try:
             at = datetime.fromisoformat(value)
-        except ValueError:
+            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        except (ValueError, OverflowError):
             raise invalid(name) from None
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 async def body(request: Request) -> Form:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,9 @@ class Opening:
             and await self._is_for_another_payment(found)
         ):
             # One verification a recipient: that of the payment before ends, its code approves nothing any more.
-            await self._desk.service.cancel(found.challenge_id)
-            found = await self._desk.transact(self._take)
+            with suppress(errors.ChallengeClosed):
+                await self._desk.service.cancel(found.challenge_id)
+            found = await self._desk.transact(self._take_again)
         match found:
             case Reached():
                 raise TwilioError(20429, retry_after=found.ends_at - await self._now())
@@ -83,10 +85,22 @@ class Opening:
         reached = counters.charge(connection, self._limits, now)
         if reached is not None:
             return undo(reached)
-        found = twilio.take_slot(connection, now, service_sid=self._service.sid, keys=self._keys, claim=self._claim)
+        found = self._place(connection, now)
         # What is refused here has not counted against the service's rate limits.
         refused = isinstance(found, Busy) or (isinstance(found, Held) and found.state is ChallengeState.EXHAUSTED)
         return undo(found) if refused else found
+
+    def _take_again(self, connection: Connection, now: datetime) -> Busy | Taken:
+        """After the verification before was ended. The rate limits are charged already: a create counts once."""
+        found = self._place(connection, now)
+        if isinstance(found, Taken):
+            return found
+        # Another create came between, maybe for yet another payment: its code is not for this one.
+        buckets.give_back(connection, now, limits=self._limits)
+        return Busy()
+
+    def _place(self, connection: Connection, now: datetime) -> Busy | Taken | Held:
+        return twilio.take_slot(connection, now, service_sid=self._service.sid, keys=self._keys, claim=self._claim)
 
     async def _charged(self, sending: Any) -> str:
         """The challenge of a send that was charged to the rate limits; given back where it was refused."""

@@ -28,11 +28,15 @@ _ELSEWHERE = (
 """Twilio's resources that are not here."""
 
 
-@router.api_route("/v2/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@router.api_route("/v2", methods=_METHODS, include_in_schema=False)
+@router.api_route("/v2/{rest:path}", methods=_METHODS, include_in_schema=False)
 async def anything_else(request: Request) -> Response:
     """What is not served is answered in the same form: 60204 for Twilio's other resources, 20404 for all else."""
     account = await _anybody(request)
-    parts = request.path_params["rest"].split("/")
+    parts = request.path_params.get("rest", "").split("/")
     for name in _ELSEWHERE:
         if name in parts:
             raise unsupported(name)

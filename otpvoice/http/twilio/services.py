@@ -142,7 +142,7 @@ def _options(form: Form, account: Account, desk: Desk, before: Mapping[str, Any]
         raise unsupported("Totp.Issuer", "apps show the installation's brand")
     length = form.number("CodeLength", 4, 10)
     if length is not None:
-        shortest = min(6, desk.context.policies[account.purpose()].code_length)
+        shortest = desk.context.policies[account.purpose()].code_length
         if length < shortest:
             raise invalid("CodeLength", f"codes have at least {shortest} digits here")
         options["code_length"] = length
@@ -161,7 +161,7 @@ def _members(account: Account, desk: Desk, row: ServiceRow) -> dict[str, Any]:
         "sid": row.sid,
         "account_sid": account.sid,
         "friendly_name": row.friendly_name,
-        "code_length": options.get("code_length", policy.code_length),
+        "code_length": max(options.get("code_length", 0), policy.code_length),
         "lookup_enabled": options.get("lookup_enabled", False),
         "psd2_enabled": options.get("psd2_enabled", False),
         "skip_sms_to_landlines": options.get("skip_sms_to_landlines", False),

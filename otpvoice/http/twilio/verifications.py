@@ -6,6 +6,7 @@ counts, locks and compares here (property P93).
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from otpvoice import errors
+from otpvoice import errors, inputs
 from otpvoice.flow import undo
 from otpvoice.http.twilio import amounts, buckets, forms, sids, views
 from otpvoice.http.twilio.errors import TwilioError, invalid, missing, unsupported
@@ -78,9 +79,9 @@ async def create(request: Request) -> Response:
         desk=desk,
         recipient=recipient,
         step=_step(desk, account.purpose(), channel),
-        locale=form.text("Locale", longest=35),
+        locale=_locale(form),
         binding=binding,
-        client=form.text("DeviceIp", longest=64),
+        client=_device(form),
         limits=await buckets.limits(desk, service, form.members("RateLimits")),
     )
     metrics = account.deps.metrics
@@ -158,7 +159,7 @@ async def change(request: Request) -> Response:
     status = form.required("Status")
     if status not in {"canceled", APPROVED}:
         raise invalid("Status")
-    if status == APPROVED and not account.caller.may("verify"):
+    if not account.caller.may("verify" if status == APPROVED else "issue"):
         raise TwilioError(20003, "Permission denied", status=403)
     desk = await account.plain()
     shown = await _named(account, service, desk, request.path_params["sid"])
@@ -175,11 +176,11 @@ async def _opening(account: Account, wanted: str) -> Desk:
 
 
 def _desk(account: Account, service: ServiceRow, desk: Desk) -> Desk:
-    """The desk with the service's own code length."""
-    length = service.options.get("code_length")
-    if length is None:
-        return desk
+    """The desk with the service's own code length, where it is no shorter than the policy's."""
     policy = desk.context.policies[account.purpose()]
+    length = service.options.get("code_length", 0)
+    if length <= policy.code_length:
+        return desk
     return desk.with_policy(account.purpose(), code_length=length, longer_length=max(length, policy.longer_length))
 
 
@@ -208,6 +209,21 @@ def _step(desk: Desk, purpose: str, channel: str) -> str | None:
     names = [name for name in context.policies[purpose].route.channels if name in context.channels]
     step = next(name for name in names if context.channels[name].medium is CHANNELS[channel])
     return step.removeprefix("test:")
+
+
+def _locale(form: Form) -> str | None:
+    try:
+        return inputs.locale(form.text("Locale", longest=35))
+    except errors.InvalidRequest:
+        raise invalid("Locale") from None
+
+
+def _device(form: Form) -> str | None:
+    text = form.text("DeviceIp", longest=64)
+    try:
+        return None if text is None else str(ipaddress.ip_address(text))
+    except ValueError:
+        raise invalid("DeviceIp") from None
 
 
 def _refuse_what_cannot_be_done(form: Form, service: ServiceRow, desk: Desk) -> None:

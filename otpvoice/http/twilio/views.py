@@ -58,8 +58,9 @@ class Verification:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether its checks are spent and its time is not over."""
-        return self.state is ChallengeState.EXHAUSTED and self.now < self.challenge.expires_at
+        """Whether its checks are spent and its time is not over; the last of them may be under way still."""
+        spent = self.is_open and self.challenge.attempts_left == 0
+        return (spent or self.state is ChallengeState.EXHAUSTED) and self.now < self.challenge.expires_at
 
     @property
     def updated_at(self) -> datetime:
