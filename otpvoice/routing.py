@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from otpvoice import lockout, recipients
 from otpvoice.context import TOTP, Context, Private, new_id
 from otpvoice.errors import InvalidRequest, LockedOut, OTPVoiceError, RateLimited, UnknownChannel, UnknownFactor
-from otpvoice.flow import undo
 from otpvoice.guard import limits
 from otpvoice.policy import Policy
 from otpvoice.store import breakers, challenges, counters, deliveries, events
@@ -144,15 +143,14 @@ def advance(
     """Take the step after ``step``, because of ``cause``; None where there is nothing to go on to.
 
     Only one of all that notice goes on: the challenge is held, and it must be at ``step`` still. Limits hold for
-    these sends as for any; the cooldown between sends a person asks for does not.
+    these sends as for any; the cooldown between sends a person asks for does not. It may be a part of a transaction
+    that has written something already: a refusal undoes its own charges alone.
     """
     found = challenges.hold(connection, ctx.tenant, challenge_id)
     if found is None:
         return None
     row, held = found
-    if row.state_at(now) is not ChallengeState.PENDING or row.step != step or row.sends >= row.policy.max_sends:
-        return None
-    if locked(held, row.policy, now) is not None:
+    if row.state_at(now) is not ChallengeState.PENDING or row.step != step:
         return None
     private = Private.unseal(ctx.keyring, row)
     taken = pick(
@@ -166,13 +164,15 @@ def advance(
     )
     if isinstance(taken, OTPVoiceError):
         return None
-    refused = charge(connection, limits.of_send(row.policy, recipient_keys(ctx, private)), now)
+    names = row.policy.route.channels
+    refused = _refusal(connection, ctx, row, private, held, now)
     if refused is not None:
-        return undo(None)
+        data = {"from": names[step], "to": names[taken], "cause": cause, "why": str(refused)}
+        events.record(connection, now, Event(kind="route.stopped", tenant=ctx.tenant, challenge_id=row.id, data=data))
+        return None
     resend_at = now + row.policy.cooldown_after(row.sends + 1)
     challenges.note_send(connection, row.id, step=taken, resend_at=resend_at)
     row = replace(row, sends=row.sends + 1, step=taken, resend_at=resend_at)
-    names = row.policy.route.channels
     events.record(
         connection,
         now,
@@ -184,6 +184,27 @@ def advance(
         ),
     )
     return queue(connection, ctx, row, private, held, now, cause=cause)
+
+
+def _refusal(
+    connection: Connection,
+    ctx: Context,
+    row: ChallengeRow,
+    private: Private,
+    held: Sequence[LedgerRow],
+    now: datetime,
+) -> OTPVoiceError | None:
+    """Charge one more send of a held challenge, or say what forbids it; then nothing is charged."""
+    if row.sends >= row.policy.max_sends:
+        return RateLimited(f"{row.policy.max_sends} sends a challenge", retry_after=row.expires_at - now)
+    lock = locked(held, row.policy, now)
+    if lock is not None:
+        return lock
+    with connection.begin_nested() as charging:
+        refused = charge(connection, limits.of_send(row.policy, recipient_keys(ctx, private)), now)
+        if refused is not None:
+            charging.rollback()
+    return refused
 
 
 def possible(ctx: Context, name: str, private: Private, factor: FactorRow | None) -> bool:

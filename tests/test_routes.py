@@ -200,6 +200,22 @@ def test_automatic_steps_are_sends_that_count(home: Home) -> None:
         service.issue_code(NUMBER, purpose="login")
 
 
+@pytest.mark.parametrize("policy", [{"max_sends_per_day": 1}, {"max_sends": 1}])
+def test_a_failed_report_beyond_a_limit_is_written_down_and_says_why_nothing_follows(
+    home: Home, policy: dict[str, int]
+) -> None:
+    service = home.service(**policy)
+    challenge = service.issue_code(NUMBER, purpose="login")
+    failed = {"delivery_id": challenge.delivery.id, "state": "failed", "reason": "unreachable"}
+    assert service.apply_report("sms", push(failed)).news == 1
+    after = service.get(challenge.id)
+    assert [(d.state, d.reason) for d in after.deliveries] == [(DeliveryState.FAILED, "unreachable")]
+    assert home.voice.sent == ()
+    (stopped,) = [event for event in service.events(challenge.id) if event.kind == "route.stopped"]
+    assert (stopped.data["from"], stopped.data["to"], stopped.data["cause"]) == ("sms", "voice", "failed")
+    assert "1 sends a" in stopped.data["why"]
+
+
 def test_a_channel_that_keeps_failing_is_skipped_and_tried_again(home: Home) -> None:
     service = home.service("sms", "voice", max_live=100, max_sends_per_day=100)
     home.sms.fail_with(ProviderUnavailable("down"), times=5)

@@ -194,6 +194,18 @@ def test_what_the_provider_never_received_goes_on(house: House) -> None:
     assert len(house.sms.asked) > 1
 
 
+def test_what_was_never_received_is_explained_also_where_no_send_is_left(house: House) -> None:
+    house.sms.fail_with(OutcomeUnknown("silence"))
+    service = house.service(max_sends_per_day=1)
+    challenge = service.issue_code(NUMBER, purpose="login")
+    for _ in range(8):
+        house.work(service)
+        house.clock.advance(10)
+    (seen,) = service.get(challenge.id).deliveries
+    assert (seen.state, seen.reason) == (DeliveryState.FAILED, "not_received")
+    assert house.voice.sent == ()
+
+
 def test_a_provider_that_cannot_be_asked_decides_nothing(house: House) -> None:
     def down() -> None:
         raise ProviderUnavailable("down")

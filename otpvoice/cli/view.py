@@ -34,6 +34,7 @@ WORDS: Mapping[str, str] = {
     "provider.recovered": "the provider works again",
     "send.refused": "sending was refused",
     "route.advanced": "the next step of the route was taken",
+    "route.stopped": "the next step of the route may not be taken",
 }
 
 
