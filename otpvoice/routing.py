@@ -75,9 +75,7 @@ def resting(connection: Connection, policy: Policy, now: datetime) -> Collection
     """The channels whose breakers are open; not asked where there is no other to go to."""
     if len(policy.route.steps) == 1:
         return ()
-    return {
-        name for name, row in breakers.states(connection).items() if row.open_until is not None and row.open_until > now
-    }
+    return {name for name, row in breakers.states(connection).items() if row.rests(now)}
 
 
 def locked(held: Sequence[LedgerRow], policy: Policy, now: datetime) -> LockedOut | None:

@@ -234,6 +234,18 @@ def test_a_channel_that_keeps_failing_is_skipped_and_tried_again(home: Home) -> 
     assert service.issue_code(NUMBER, purpose="login").deliveries[0].channel == "sms"
 
 
+def test_a_clock_that_is_put_back_ends_a_pause(home: Home) -> None:
+    """A breaker that opened at noon does not keep its channel skipped from eleven to noon."""
+    service = home.service("sms", "voice", max_live=100, max_sends_per_day=100)
+    home.sms.fail_with(ProviderUnavailable("down"), times=6)
+    for _ in range(5):
+        service.issue_code(NUMBER, purpose="login")
+    home.clock.advance(timedelta(hours=-1))
+    assert service.health()["sms"].resting_until is None
+    assert [d.channel for d in service.issue_code(NUMBER, purpose="login").deliveries] == ["sms", "voice"]
+    assert service.health()["sms"].resting_until is not None
+
+
 def test_nothing_goes_on_once_a_challenge_is_closed(home: Home) -> None:
     service = home.service()
     challenge = service.issue_code(NUMBER, purpose="login")

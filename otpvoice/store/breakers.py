@@ -19,7 +19,7 @@ LONGEST_PAUSE = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerRow:
-    """A channel's breaker. ``open_until`` in the future: it is skipped."""
+    """A channel's breaker: while it :meth:`rests`, the channel is skipped."""
 
     channel: str
     failures: int
@@ -27,6 +27,10 @@ class BreakerRow:
     open_until: datetime | None
     reason: str | None
     updated_at: datetime
+
+    def rests(self, now: datetime) -> bool:
+        """Whether it is open. A pause that is longer than any was given by a clock that has been put back since."""
+        return self.open_until is not None and now < self.open_until <= now + LONGEST_PAUSE
 
 
 def states(connection: Connection) -> Mapping[str, BreakerRow]:
@@ -46,7 +50,7 @@ def failed(connection: Connection, channel: str, reason: str, now: datetime) -> 
             set_={"failures": breaker.c.failures + 1, "reason": reason, "updated_at": now},
         ).returning(breaker)
     ).one()
-    if row.failures < TRIPS_AFTER or (row.open_until is not None and row.open_until > now):
+    if row.failures < TRIPS_AFTER or BreakerRow(**row._mapping).rests(now):
         return None
     pause = min(FIRST_PAUSE * 2 ** min(row.trips, 10), LONGEST_PAUSE)
     opened = connection.execute(
