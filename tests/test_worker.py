@@ -13,13 +13,22 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from otpvoice import DeliveryState, OTPService, OutcomeUnknown, Policy, ProviderUnavailable, Route, RouteStep
+from otpvoice import (
+    DeliveryState,
+    OTPService,
+    OutcomeUnknown,
+    Policy,
+    ProviderThrottled,
+    ProviderUnavailable,
+    Route,
+    RouteStep,
+)
 from otpvoice.channels.base import Message, Receipt, Report
 from otpvoice.clock import ManualClock
 from otpvoice.flow import Flow, call
 from otpvoice.store import deliveries, history, tables
 from otpvoice.worker import Worker
-from tests.conftest import NUMBER, Maker
+from tests.conftest import NUMBER, OTHER_NUMBER, Maker
 from tests.reporting import Reporting, push
 
 SECOND = timedelta(seconds=1)
@@ -223,6 +232,90 @@ def test_a_provider_that_cannot_be_asked_decides_nothing(house: House) -> None:
     (seen,) = service.get(challenge.id).deliveries
     assert seen.state is DeliveryState.UNKNOWN
     assert house.voice.sent == ()
+
+
+def test_an_unknown_delivery_whose_code_was_typed_is_never_called_lost(house: House) -> None:
+    """The person answers and types before the call's record is there: it is asked about once more, at the end."""
+    house.sms.fail_with(OutcomeUnknown("silence"), taken=True)
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    service.verify_code(challenge.id, house.sms.sent[-1].code)
+    for _ in range(9):
+        house.clock.advance(10)
+        house.work(service)
+    (seen,) = service.get(challenge.id).deliveries
+    assert (seen.state, seen.used) == (DeliveryState.UNKNOWN, True)
+    assert len(house.sms.asked) == 2
+
+
+def test_a_closed_challenges_unknown_delivery_is_asked_about_when_its_record_would_be_there(house: House) -> None:
+    house.sms.fail_with(OutcomeUnknown("silence"), times=2)
+    service = house.service()
+    found, lost = (service.issue_code(number, purpose="login") for number in (NUMBER, OTHER_NUMBER))
+    house.work(service)
+    for challenge in (found, lost):
+        service.cancel(challenge.id)
+    house.clock.advance(10)
+    house.work(service)
+    assert {service.get(challenge.id).deliveries[0].state for challenge in (found, lost)} == {DeliveryState.UNKNOWN}
+    assert found.delivery is not None
+    answered = Report(delivery_id=found.delivery.id, reference="r9", state=DeliveryState.DELIVERED, talk_seconds=20)
+    house.sms.known[found.delivery.id] = answered
+    house.clock.advance(50)
+    house.work(service)
+    (call_found,), (call_lost,) = service.get(found.id).deliveries, service.get(lost.id).deliveries
+    assert (call_found.state, call_found.talk_seconds) == (DeliveryState.DELIVERED, 20)
+    assert (call_lost.state, call_lost.reason) == (DeliveryState.FAILED, "not_received")
+    assert house.voice.sent == ()
+
+
+def test_a_channel_that_breaks_when_it_is_asked_stops_no_timer(house: House) -> None:
+    def broken() -> None:
+        raise RuntimeError("a third party's mistake")
+
+    house.sms.trouble = broken
+    service = house.service(RouteStep(channel="sms", no_report_within=30 * SECOND), RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    house.clock.advance(30)
+    worker = house.work(service)
+    assert worker.done.failures == 0
+    assert [d.cause for d in service.get(challenge.id).deliveries] == [None, "no_report"]
+
+
+def test_a_step_that_does_not_go_on_when_refused_is_tried_again_instead(house: House) -> None:
+    house.sms.fail_with(ProviderUnavailable("down"))
+    service = house.service(RouteStep(channel="sms", go_on=frozenset({"failed"})), RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    for _ in range(2):
+        house.work(service)
+        house.clock.advance(8)
+    assert [(d.channel, d.state) for d in service.get(challenge.id).deliveries] == [("sms", DeliveryState.ACCEPTED)]
+
+
+def test_nothing_is_put_off_until_after_the_challenges_end(house: House) -> None:
+    house.voice.fail_with(ProviderThrottled("slowly", retry_after=timedelta(hours=1)))
+    service = house.service(RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    (seen,) = service.get(challenge.id).deliveries
+    assert (seen.state, seen.reason) == (DeliveryState.FAILED, "throttled")
+
+
+def test_a_breaker_that_opens_while_a_step_is_tried_again_is_told(house: House) -> None:
+    house.voice.fail_with(ProviderUnavailable("down"), times=5)
+    service = house.service(RouteStep(channel="voice"), max_live=10)
+    told: list[str] = []
+    for _ in range(2):
+        challenge = service.issue_code(NUMBER, purpose="login")
+        for _ in range(4):
+            house.work(service)
+            house.clock.advance(8)
+        told += [event.kind for event in service.events(challenge.id)]
+    assert told.count("delivery.retried") == 4
+    assert told.count("provider.resting") == 1
+    assert told.count("provider.recovered") == 1
 
 
 def test_a_provider_that_is_down_is_tried_again_with_a_fresh_code(house: House) -> None:
