@@ -82,7 +82,7 @@ def _ask(ctx: Context, challenge: ChallengeRow, row: DeliveryRow) -> Flow[None]:
             # A third party's channel broke: it has said nothing, and the route's timers run all the same.
             reachable = False
             log.exception("channel %r broke while it was asked about %s", channel.name, row.id)
-    if answered is not None and channel is not None and (yield from apply(ctx, channel, answered)):
+    if answered is not None and channel is not None and (yield from apply(ctx, channel, answered, asked=True)):
         return
     job = yield from transact(partial(_decide, ctx=ctx, challenge=challenge, row=row, reachable=reachable))
     if job is not None and not ctx.deferred:

@@ -69,16 +69,21 @@ def receive(ctx: Context, channel_name: str, request: ReportRequest) -> Flow[Rec
     return Received(reports=len(reports), news=news)
 
 
-def apply(ctx: Context, channel: Channel, report: Report) -> Flow[bool]:
-    """Apply one report; returns whether it told something new. Goes on along the route where it says *failed*."""
-    applied = yield from transact(partial(_apply, ctx=ctx, channel=channel, report=report))
+def apply(ctx: Context, channel: Channel, report: Report, *, asked: bool = False) -> Flow[bool]:
+    """Apply one report; returns whether it told something new. Goes on along the route where it says *failed*.
+
+    ``asked``: it is the provider's answer to a question of ours, not a push.
+    """
+    applied = yield from transact(partial(_apply, ctx=ctx, channel=channel, report=report, asked=asked))
     job = applied.job
     if job is not None and not ctx.deferred:
         yield from send_anew(ctx.of(job.challenge.tenant), job)
     return applied.news
 
 
-def _apply(connection: Connection, now: datetime, *, ctx: Context, channel: Channel, report: Report) -> _Applied:
+def _apply(
+    connection: Connection, now: datetime, *, ctx: Context, channel: Channel, report: Report, asked: bool
+) -> _Applied:
     found = _find(connection, channel, report)
     if found is None:
         log.info("channel %r: a report for no delivery of ours", channel.name)
@@ -96,7 +101,7 @@ def _apply(connection: Connection, now: datetime, *, ctx: Context, channel: Chan
     merged = replace(merged, due_at=next_look(ctx, challenge, merged, now), lease_owner=None, lease_until=None)
     changes = {name: getattr(merged, name) for name in merged.__slots__ if getattr(merged, name) != getattr(row, name)}
     row_before, row = row, deliveries.change(connection, row, changes)
-    events.record(connection, now, _event(challenge, row))
+    events.record(connection, now, _event(challenge, row, asked=asked))
     job = None
     if row.state is DeliveryState.FAILED and row_before.state is not DeliveryState.FAILED:
         job = _go_on(connection, now, ctx, challenge, row)
@@ -154,13 +159,16 @@ def _go_on(
     )
 
 
-def _event(challenge: ChallengeRow, row: DeliveryRow) -> Event:
+def _event(challenge: ChallengeRow, row: DeliveryRow, *, asked: bool) -> Event:
     details: dict[str, Any] = {
         "channel": row.channel,
         "provider": row.provider,
         "state": row.state.value,
         "reason": row.reason,
         "code": row.provider_code,
+        "asked": asked or None,
+        "answered_at": row.answered_at and row.answered_at.isoformat(),
+        "ended_at": row.ended_at and row.ended_at.isoformat(),
         "ring_seconds": row.ring_seconds,
         "talk_seconds": row.talk_seconds,
         "price": row.price,

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otpvoice import lockout, recipients
 from otpvoice.context import TOTP, Context, Private, new_id
@@ -69,6 +69,21 @@ def following(ctx: Context, row: ChallengeRow, private: Private) -> int | None:
     """The step after the current one that is for this recipient, None at the route's end."""
     step = pick(ctx, row.policy, private, None, first=row.step + 1, channel=None)
     return None if isinstance(step, OTPVoiceError) else step
+
+
+def passed_over(
+    policy: Policy, private: Private, *, first: int, taken: int, resting: Collection[str]
+) -> dict[str, Any]:
+    """The channels from ``first`` on that another was taken in place of, and why: for an event's data."""
+    why = {}
+    for step in policy.route.steps[first:taken]:
+        if not step.is_for(private.recipient):
+            why[step.channel] = "not for such numbers"
+        elif step.channel in resting:
+            why[step.channel] = "keeps failing"
+        else:
+            why[step.channel] = "does not reach this recipient"
+    return {"passed_over": why} if why else {}
 
 
 def resting(connection: Connection, policy: Policy, now: datetime) -> Collection[str]:
@@ -151,15 +166,8 @@ def advance(
     if row.state_at(now) is not ChallengeState.PENDING or row.step != step:
         return None
     private = Private.unseal(ctx.keyring, row)
-    taken = pick(
-        ctx,
-        row.policy,
-        private,
-        None,
-        first=step + 1,
-        channel=None,
-        resting=resting(connection, row.policy, now),
-    )
+    rest = resting(connection, row.policy, now)
+    taken = pick(ctx, row.policy, private, None, first=step + 1, channel=None, resting=rest)
     if isinstance(taken, OTPVoiceError):
         return None
     names = row.policy.route.channels
@@ -178,7 +186,8 @@ def advance(
             kind="route.advanced",
             tenant=ctx.tenant,
             challenge_id=row.id,
-            data={"from": names[step], "to": names[taken], "cause": cause},
+            data={"from": names[step], "to": names[taken], "cause": cause}
+            | passed_over(row.policy, private, first=step + 1, taken=taken, resting=rest),
         ),
     )
     return queue(connection, ctx, row, private, held, now, cause=cause)

@@ -200,6 +200,23 @@ def test_automatic_steps_are_sends_that_count(home: Home) -> None:
         service.issue_code(NUMBER, purpose="login")
 
 
+def test_the_events_say_what_was_passed_over_and_what_was_asked_for(home: Home) -> None:
+    service = home.service(RouteStep(channel="sms", not_classes=frozenset({"fixed_line"})), "voice", "other")
+    challenge = service.issue_code(LANDLINE, purpose="login")
+    home.clock.advance(30)
+    service.resend_code(challenge.id)
+    home.clock.advance(60)
+    service.resend_code(challenge.id, channel="voice")
+    told = [
+        event.data for event in service.events(challenge.id) if event.kind in {"challenge.opened", "route.advanced"}
+    ]
+    assert told == [
+        {"purpose": "login", "step": 1, "channel": "voice", "passed_over": {"sms": "not for such numbers"}},
+        {"from": "voice", "to": "other", "cause": "asked"},
+        {"from": "other", "to": "voice", "cause": "asked"},
+    ]
+
+
 @pytest.mark.parametrize("policy", [{"max_sends_per_day": 1}, {"max_sends": 1}])
 def test_a_failed_report_beyond_a_limit_is_written_down_and_says_why_nothing_follows(
     home: Home, policy: dict[str, int]
@@ -223,6 +240,7 @@ def test_a_channel_that_keeps_failing_is_skipped_and_tried_again(home: Home) -> 
         service.issue_code(NUMBER, purpose="login")
     skipped = service.issue_code(NUMBER, purpose="login")
     assert [d.channel for d in skipped.deliveries] == ["voice"]
+    assert service.events(skipped.id)[0].data["passed_over"] == {"sms": "keeps failing"}
     health = service.health()
     assert (health["sms"].failures, health["sms"].reason) == (5, "unavailable")
     assert health["sms"].resting_until is not None
