@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from otpvoice.store.tables import breaker, delivery
+from otpvoice.store.tables import breaker, challenge, delivery
 
 TRIPS_AFTER = 5
 """Failures in a row, over all processes, that open a channel's breaker."""
@@ -109,7 +109,13 @@ def rates(connection: Connection, *, since: datetime) -> Mapping[str, Rates]:
             func.sum(case((reported & (delivery.c.state == "delivered"), 1), else_=0)).label("delivered"),
             func.sum(case((reported & (delivery.c.state == "failed"), 1), else_=0)).label("failed"),
         )
-        .where(delivery.c.created_at >= since, delivery.c.state.not_in(["queued", "sending"]))
+        # Found by the challenges' index: deliveries have none on their times, and no code outlives its challenge.
+        .join(challenge, challenge.c.id == delivery.c.challenge_id)
+        .where(
+            challenge.c.expires_at >= since,
+            delivery.c.created_at >= since,
+            delivery.c.state.not_in(["queued", "sending"]),
+        )
         .group_by(delivery.c.channel)
     )
     return {row.channel: Rates(**row._mapping) for row in rows}
