@@ -128,9 +128,9 @@ def perform(ctx: Context, job: Job, seat: Seat) -> Flow[Outcome]:
         return (yield from _settle(ctx, job, DeliveryState.UNKNOWN, error=error))
     except DeliveryError as error:
         error.provider = error.provider or channel.provider
-        again_at = _try_again(ctx, job, error)
-        if again_at is not None:
-            return (yield from _requeue(ctx, job, error, again_at))
+        wait = _try_again(ctx, job, error)
+        if wait is not None:
+            return (yield from _requeue(ctx, job, error, wait))
         return (yield from _settle(ctx, job, DeliveryState.FAILED, error=error))
     except Exception as error:
         # A third party's channel broke: nobody knows whether it had sent by then.
@@ -215,26 +215,36 @@ def _arm(connection: Connection, now: datetime, *, job: Job, tag: bytes) -> bool
 def _try_again(ctx: Context, job: Job, error: DeliveryError) -> timedelta | None:
     """How long to wait before the same step is tried again; None: it is not.
 
-    Only what certainly did not leave is tried again, by a worker, where the route has no other way to go.
+    Only what certainly did not leave is tried again, by a worker, where the route does not go on.
     """
     if not (ctx.deferred and error.retryable) or job.delivery.tries + 1 >= MAX_TRIES:
         return None
-    if following(ctx, job.challenge, job.private) is not None:
+    goes_on = "refused" in job.challenge.policy.route.steps[job.delivery.step].go_on
+    if goes_on and following(ctx, job.challenge, job.private) is not None:
         return None
     wait: timedelta = min(FIRST_WAIT * 2**job.delivery.tries, LONGEST_WAIT) * (0.5 + ctx.randbelow(1000) / 1000)
     return max(wait, error.retry_after) if isinstance(error, ProviderThrottled) else wait
 
 
 def _requeue(ctx: Context, job: Job, error: DeliveryError, wait: timedelta) -> Flow[Outcome]:
-    def requeue(connection: Connection, now: datetime) -> Outcome:
+    def requeue(connection: Connection, now: datetime) -> Outcome | None:
+        if now + wait >= job.challenge.expires_at:
+            return None
         owner = job.delivery.lease_owner or ""
+        happened = []
         if deliveries.requeue(connection, job.delivery.id, owner=owner, at=now + wait):
-            data = {"channel": job.delivery.channel, "reason": error.reason, "wait": round(wait.total_seconds(), 1)}
-            events.record(connection, now, _event("delivery.retried", ctx, job, data))
-        breakers.failed(connection, job.delivery.channel, error.reason, now)
+            data: dict[str, Any] = {"channel": job.delivery.channel, "reason": error.reason}
+            data |= {"code": error.code} if error.code else {}
+            data |= {"wait": round(wait.total_seconds(), 1)}
+            happened.append(_event("delivery.retried", ctx, job, data))
+        happened += _health(connection, ctx, job, error, now)
+        if happened:
+            events.record(connection, now, *happened)
         return Outcome(challenge=job.challenge, delivery=job.delivery, error=error, at=now)
 
-    return (yield from transact(requeue))
+    outcome = yield from transact(requeue)
+    # Nobody would be there any more for a code that comes after the challenge's end.
+    return (yield from _settle(ctx, job, DeliveryState.FAILED, error=error)) if outcome is None else outcome
 
 
 def _settle(

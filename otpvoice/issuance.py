@@ -240,6 +240,7 @@ def _open(connection: Connection, now: datetime, *, ctx: Context, wish: _Wish) -
         return undo(refused)
     row = _row(ctx, wish, held, step=step, factor=factor, now=now)
     challenges.add(connection, row)
+    first = step if wish.channel is not None else 0
     events.record(
         connection,
         now,
@@ -247,7 +248,8 @@ def _open(connection: Connection, now: datetime, *, ctx: Context, wish: _Wish) -
             kind="challenge.opened",
             tenant=ctx.tenant,
             challenge_id=row.id,
-            data={"purpose": wish.purpose, "step": step, "channel": wish.policy.route.channels[step]},
+            data={"purpose": wish.purpose, "step": step, "channel": wish.policy.route.channels[step]}
+            | routing.passed_over(wish.policy, wish.private, first=first, taken=step, resting=rest),
         ),
     )
     job = None if factor is not None else routing.queue(connection, ctx, row, wish.private, held, now)
@@ -319,6 +321,11 @@ def _reserve_resend(
         return undo(refused)
     resend_at = now + row.policy.cooldown_after(row.sends + 1)
     challenges.note_send(connection, row.id, step=step, resend_at=resend_at)
+    names = row.policy.route.channels
+    first = step if channel is not None else row.step + 1
+    data = {"from": names[row.step], "to": names[step], "cause": "asked"}
+    data |= routing.passed_over(row.policy, private, first=first, taken=step, resting=rest)
+    events.record(connection, now, Event(kind="route.advanced", tenant=ctx.tenant, challenge_id=row.id, data=data))
     row = replace(row, sends=row.sends + 1, step=step, resend_at=resend_at)
     before = deliveries.of_challenge(connection, row.id)
     job = routing.queue(connection, ctx, row, private, held, now, cause="asked")

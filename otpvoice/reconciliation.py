@@ -78,7 +78,11 @@ def _ask(ctx: Context, challenge: ChallengeRow, row: DeliveryRow) -> Flow[None]:
         except DeliveryError as error:
             reachable = False
             log.warning("channel %r cannot be asked about %s: %s", channel.name, row.id, error.reason)
-    if answered is not None and channel is not None and (yield from apply(ctx, channel, answered)):
+        except Exception:
+            # A third party's channel broke: it has said nothing, and the route's timers run all the same.
+            reachable = False
+            log.exception("channel %r broke while it was asked about %s", channel.name, row.id)
+    if answered is not None and channel is not None and (yield from apply(ctx, channel, answered, asked=True)):
         return
     job = yield from transact(partial(_decide, ctx=ctx, challenge=challenge, row=row, reachable=reachable))
     if job is not None and not ctx.deferred:
@@ -119,10 +123,17 @@ def _decide(
         )
         events.record(connection, now, _event("delivery.unknown", ctx, current))
     give_up = max(GIVE_UP_AFTER, (channel and channel.capabilities.recorded_within) or GIVE_UP_AFTER)
-    if current.state is DeliveryState.UNKNOWN and asks and (elapsed < give_up or not reachable) and is_open:
+    early = elapsed < give_up
+    if current.state is DeliveryState.UNKNOWN and asks and (early or not reachable) and is_open:
         _release(connection, current, now + RECONCILE_AFTER)
         return None
-    if current.state is DeliveryState.UNKNOWN and asks and reachable:
+    if current.state is DeliveryState.UNKNOWN and asks and early:
+        # Nobody waits for it any more, but it may be ringing still: it is asked about once more, when its record
+        # would be there.
+        _release(connection, current, now + give_up - elapsed)
+        return None
+    # Whoever typed its code received it, whatever the provider's records say.
+    if current.state is DeliveryState.UNKNOWN and asks and reachable and held[0].used_delivery != current.id:
         current = deliveries.change(
             connection, current, {"state": DeliveryState.FAILED, "reason": "not_received", "settled_at": now}
         )

@@ -69,12 +69,15 @@ def receive(ctx: Context, channel_name: str, request: ReportRequest) -> Flow[Rec
     return Received(reports=len(reports), news=news)
 
 
-def apply(ctx: Context, channel: Channel, report: Report) -> Flow[bool]:
-    """Apply one report; returns whether it told something new. Goes on along the route where it says *failed*."""
+def apply(ctx: Context, channel: Channel, report: Report, *, asked: bool = False) -> Flow[bool]:
+    """Apply one report; returns whether it told something new. Goes on along the route where it says *failed*.
+
+    ``asked``: it is the provider's answer to a question of ours, not a push.
+    """
     # The place comes before anything is written: a busy process refuses the report as a whole, to be told it again.
     seat = None if ctx.deferred or report.state is not DeliveryState.FAILED else (yield from take_seat())
     try:
-        applied = yield from transact(partial(_apply, ctx=ctx, channel=channel, report=report))
+        applied = yield from transact(partial(_apply, ctx=ctx, channel=channel, report=report, asked=asked))
         job = applied.job
         if job is not None and seat is not None:
             yield from send(ctx.of(job.challenge.tenant), job, seat)
@@ -84,7 +87,9 @@ def apply(ctx: Context, channel: Channel, report: Report) -> Flow[bool]:
             seat.release()
 
 
-def _apply(connection: Connection, now: datetime, *, ctx: Context, channel: Channel, report: Report) -> _Applied:
+def _apply(
+    connection: Connection, now: datetime, *, ctx: Context, channel: Channel, report: Report, asked: bool
+) -> _Applied:
     found = _find(connection, channel, report)
     if found is None:
         log.info("channel %r: a report for no delivery of ours", channel.name)
@@ -102,7 +107,7 @@ def _apply(connection: Connection, now: datetime, *, ctx: Context, channel: Chan
     merged = replace(merged, due_at=next_look(ctx, challenge, merged, now), lease_owner=None, lease_until=None)
     changes = {name: getattr(merged, name) for name in merged.__slots__ if getattr(merged, name) != getattr(row, name)}
     row_before, row = row, deliveries.change(connection, row, changes)
-    events.record(connection, now, _event(challenge, row))
+    events.record(connection, now, _event(challenge, row, asked=asked))
     job = None
     if row.state is DeliveryState.FAILED and row_before.state is not DeliveryState.FAILED:
         job = _go_on(connection, now, ctx, challenge, row)
@@ -160,13 +165,16 @@ def _go_on(
     )
 
 
-def _event(challenge: ChallengeRow, row: DeliveryRow) -> Event:
+def _event(challenge: ChallengeRow, row: DeliveryRow, *, asked: bool) -> Event:
     details: dict[str, Any] = {
         "channel": row.channel,
         "provider": row.provider,
         "state": row.state.value,
         "reason": row.reason,
         "code": row.provider_code,
+        "asked": asked or None,
+        "answered_at": row.answered_at and row.answered_at.isoformat(),
+        "ended_at": row.ended_at and row.ended_at.isoformat(),
         "ring_seconds": row.ring_seconds,
         "talk_seconds": row.talk_seconds,
         "price": row.price,

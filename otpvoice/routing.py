@@ -6,12 +6,11 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otpvoice import inputs, lockout, recipients
 from otpvoice.context import TOTP, Context, Private, new_id
 from otpvoice.errors import InvalidRequest, LockedOut, OTPVoiceError, RateLimited, UnknownChannel, UnknownFactor
-from otpvoice.flow import undo
 from otpvoice.guard import limits
 from otpvoice.policy import Policy
 from otpvoice.store import breakers, challenges, counters, deliveries, events
@@ -72,13 +71,26 @@ def following(ctx: Context, row: ChallengeRow, private: Private) -> int | None:
     return None if isinstance(step, OTPVoiceError) else step
 
 
+def passed_over(
+    policy: Policy, private: Private, *, first: int, taken: int, resting: Collection[str]
+) -> dict[str, Any]:
+    """The channels from ``first`` on that another was taken in place of, and why: for an event's data."""
+    why = {}
+    for step in policy.route.steps[first:taken]:
+        if not step.is_for(private.recipient):
+            why[step.channel] = "not for such numbers"
+        elif step.channel in resting:
+            why[step.channel] = "keeps failing"
+        else:
+            why[step.channel] = "does not reach this recipient"
+    return {"passed_over": why} if why else {}
+
+
 def resting(connection: Connection, policy: Policy, now: datetime) -> Collection[str]:
     """The channels whose breakers are open; not asked where there is no other to go to."""
     if len(policy.route.steps) == 1:
         return ()
-    return {
-        name for name, row in breakers.states(connection).items() if row.open_until is not None and row.open_until > now
-    }
+    return {name for name, row in breakers.states(connection).items() if row.rests(now)}
 
 
 def locked(held: Sequence[LedgerRow], policy: Policy, now: datetime) -> LockedOut | None:
@@ -144,35 +156,29 @@ def advance(
     """Take the step after ``step``, because of ``cause``; None where there is nothing to go on to.
 
     Only one of all that notice goes on: the challenge is held, and it must be at ``step`` still. Limits hold for
-    these sends as for any; the cooldown between sends a person asks for does not.
+    these sends as for any; the cooldown between sends a person asks for does not. It may be a part of a transaction
+    that has written something already: a refusal undoes its own charges alone.
     """
     found = challenges.hold(connection, ctx.tenant, challenge_id)
     if found is None:
         return None
     row, held = found
-    if row.state_at(now) is not ChallengeState.PENDING or row.step != step or row.sends >= row.policy.max_sends:
-        return None
-    if locked(held, row.policy, now) is not None:
+    if row.state_at(now) is not ChallengeState.PENDING or row.step != step:
         return None
     private = Private.unseal(ctx.keyring, row)
-    taken = pick(
-        ctx,
-        row.policy,
-        private,
-        None,
-        first=step + 1,
-        channel=None,
-        resting=resting(connection, row.policy, now),
-    )
+    rest = resting(connection, row.policy, now)
+    taken = pick(ctx, row.policy, private, None, first=step + 1, channel=None, resting=rest)
     if isinstance(taken, OTPVoiceError):
         return None
-    refused = charge(connection, limits.of_send(row.policy, recipient_keys(ctx, private)), now)
+    names = row.policy.route.channels
+    refused = _refusal(connection, ctx, row, private, held, now)
     if refused is not None:
-        return undo(None)
+        data = {"from": names[step], "to": names[taken], "cause": cause, "why": str(refused)}
+        events.record(connection, now, Event(kind="route.stopped", tenant=ctx.tenant, challenge_id=row.id, data=data))
+        return None
     resend_at = now + row.policy.cooldown_after(row.sends + 1)
     challenges.note_send(connection, row.id, step=taken, resend_at=resend_at)
     row = replace(row, sends=row.sends + 1, step=taken, resend_at=resend_at)
-    names = row.policy.route.channels
     events.record(
         connection,
         now,
@@ -180,10 +186,32 @@ def advance(
             kind="route.advanced",
             tenant=ctx.tenant,
             challenge_id=row.id,
-            data={"from": names[step], "to": names[taken], "cause": cause},
+            data={"from": names[step], "to": names[taken], "cause": cause}
+            | passed_over(row.policy, private, first=step + 1, taken=taken, resting=rest),
         ),
     )
     return queue(connection, ctx, row, private, held, now, cause=cause)
+
+
+def _refusal(
+    connection: Connection,
+    ctx: Context,
+    row: ChallengeRow,
+    private: Private,
+    held: Sequence[LedgerRow],
+    now: datetime,
+) -> OTPVoiceError | None:
+    """Charge one more send of a held challenge, or say what forbids it; then nothing is charged."""
+    if row.sends >= row.policy.max_sends:
+        return RateLimited(f"{row.policy.max_sends} sends a challenge", retry_after=row.expires_at - now)
+    lock = locked(held, row.policy, now)
+    if lock is not None:
+        return lock
+    with connection.begin_nested() as charging:
+        refused = charge(connection, limits.of_send(row.policy, recipient_keys(ctx, private)), now)
+        if refused is not None:
+            charging.rollback()
+    return refused
 
 
 def possible(ctx: Context, name: str, private: Private, factor: FactorRow | None) -> bool:

@@ -23,6 +23,8 @@ LONGEST_ANSWER = 1 << 20
 """Bytes of a provider's answer that are read; a longer one is not its API speaking."""
 TRANSACTION_THREADS = 4
 """Threads that perform the transactions of asynchronous flows."""
+CALL_THREADS = 4
+"""Threads that perform the blocking functions of asynchronous flows (SMTP)."""
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict)
 """All that httpx raises: these four have no base of their own."""
 
@@ -187,6 +189,7 @@ class AsyncRunner:
         *,
         client: httpx.AsyncClient | None = None,
         threads: int = TRANSACTION_THREADS,
+        calls: int = CALL_THREADS,
         closes_store: bool = True,
     ) -> None:
         self.store = store
@@ -198,7 +201,7 @@ class AsyncRunner:
             min(threads, store.pool_size), thread_name_prefix="otpvoice-transaction"
         )
         self._hashes = ThreadPoolExecutor(hashing.permits, thread_name_prefix="otpvoice-hash")
-        self._calls = ThreadPoolExecutor(4, thread_name_prefix="otpvoice-call")
+        self._calls = ThreadPoolExecutor(calls, thread_name_prefix="otpvoice-call")
 
     async def run(self, flow: Flow[T]) -> T:
         """Perform a flow to its end; its result is returned, its errors are raised."""

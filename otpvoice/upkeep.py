@@ -90,10 +90,9 @@ def health(ctx: Context) -> Flow[Mapping[str, ChannelHealth]]:
         found = {}
         for name in ctx.channels:
             row = states.get(name)
-            resting = row is not None and row.open_until is not None and row.open_until > now
             found[name] = ChannelHealth(
                 channel=name,
-                resting_until=row.open_until if row is not None and resting else None,
+                resting_until=row.open_until if row is not None and row.rests(now) else None,
                 failures=0 if row is None else row.failures,
                 reason=None if row is None else row.reason,
                 rates=rates.get(name),

@@ -1,7 +1,7 @@
 """The worker: sends what is queued, asks about what is unknown, goes on along routes. As many as wanted.
 
-Workers share nothing but the database. Each leases what is due, renews the leases of what it is busy with, and
-hands back what it has not begun when it is asked to stop; what a killed one held falls due when its lease ends.
+Workers share nothing but the database. Each leases what is due and it can begin at once, and renews the leases until
+that is done; asked to stop, it finishes what it has begun. What a killed one held falls due when its lease ends.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import logging
 import os
 import secrets
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -30,13 +32,15 @@ log = logging.getLogger("otpvoice.worker")
 CONCURRENCY = 32
 """Deliveries that one worker is busy with at once."""
 PER_CHANNEL = 16
-"""Of these, at most so many through one channel: a slow provider does not hold up the others."""
+"""Of these, at most so many through one channel; no more are leased, so a slow provider does not hold up the others."""
 POLL = timedelta(milliseconds=200)
 """How often the database is asked for work; where it can notify, it also wakes the worker at once."""
 GRACE = timedelta(seconds=30)
 """How long a stopping worker waits for what it has begun."""
 SWEEP = timedelta(seconds=15)
 """How often expired challenges are written down and their tags wiped."""
+SWEPT = 500
+"""Challenges that one transaction sweeps."""
 _BACK_OFF = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -69,7 +73,7 @@ class Worker:
         self._grace = grace.total_seconds()
         self._owner = secrets.token_hex(8)
         self._busy: dict[str, asyncio.Task[None]] = {}
-        self._begun: set[str] = set()
+        self._through: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,19 +85,21 @@ class Worker:
         """Work until :meth:`stop` is called; with ``until_idle`` until nothing is due."""
         self._loop = asyncio.get_running_loop()
         self._running.set()
-        self._runner = AsyncRunner(self._assembly.store, self._assembly.hashing, closes_store=False)
-        self._lanes = {name: asyncio.Semaphore(self._per_channel) for name in self._context.channels}
+        # A thread for each delivery: some senders are blocking functions, and a slow one must not hold up the others.
+        self._runner = AsyncRunner(
+            self._assembly.store, self._assembly.hashing, calls=self._concurrency, closes_store=False
+        )
         beside = [asyncio.create_task(self._renew()), asyncio.create_task(self._sweep())]
         listener = Listener(self._assembly.store, self.wake)
         listener.start()
         try:
             await self._work(until_idle)
         finally:
+            await self._finish()  # Leases are renewed until then.
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            await self._finish()
-            listener.stop()
+            await asyncio.to_thread(listener.stop)
             await self._runner.close()
         return self.done
 
@@ -115,7 +121,7 @@ class Worker:
             self._loop.call_soon_threadsafe(self._wake.set)
 
     def stop(self) -> None:
-        """Begin nothing more, finish what has begun, hand back the rest. Callable from any thread; see :meth:`join`."""
+        """Begin nothing more, and finish what has begun. Callable from any thread; see :meth:`join`."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ask_to_stop)
 
@@ -154,21 +160,31 @@ class Worker:
             return
 
     async def _claim(self) -> int:
-        free = self._concurrency - len(self._busy)
-        if free <= 0:
+        """Lease what is due and begin it; returns how many. Full channels are left to others, and to later."""
+        busy = +self._through
+        full = [name for name, count in busy.items() if count >= self._per_channel]
+        # All of a claim may be for the channel that is nearest to its limit.
+        room = min((self._per_channel - count for name, count in busy.items() if name not in full), default=None)
+        most = min(self._concurrency - len(self._busy), self._per_channel if room is None else room)
+        if most <= 0:
             return 0
-        rows = await self._runner.run(self._claiming(free))
+        claimed = await self._runner.run(self._claiming(most, full))
+        # What we are busy with ran out of its lease, while the database was away or by a clock that jumped: it is ours
+        # for longer now.
+        rows = [row for row in claimed if row.id not in self._busy]
+        if rows and self._stop.is_set():
+            await self._runner.run(self._releasing([row.id for row in rows]))
+            return 0
         for row in rows:
+            self._through[row.channel] += 1
             self._busy[row.id] = asyncio.create_task(self._one(row), name=row.id)
         return len(rows)
 
-    def _claiming(self, most: int) -> Flow[tuple[DeliveryRow, ...]]:
+    def _claiming(self, most: int, full: Sequence[str]) -> Flow[Sequence[DeliveryRow]]:
         return (
             yield from transact(
-                lambda connection, now: tuple(
-                    deliveries.claim_due(
-                        connection, owner=self._owner, most=most, now=now, until=now + self._context.lease
-                    )
+                lambda connection, now: deliveries.claim_due(
+                    connection, owner=self._owner, most=most, now=now, until=now + self._context.lease, full=full
                 )
             )
         )
@@ -178,12 +194,8 @@ class Worker:
 
     async def _one(self, row: DeliveryRow) -> None:
         try:
-            async with self._lanes.get(row.channel) or asyncio.Semaphore(1):
-                if self._stop.is_set():
-                    return
-                self._begun.add(row.id)
-                await self._runner.run(look_after(self._context, row))
-                self.done.deliveries += 1
+            await self._runner.run(look_after(self._context, row))
+            self.done.deliveries += 1
         except OTPVoiceError as error:
             # Its lease runs out and it falls due again: nothing is lost.
             self.done.failures += 1
@@ -193,6 +205,7 @@ class Worker:
             log.exception("delivery %s is left to its lease", row.id)
         finally:
             self._busy.pop(row.id, None)
+            self._through[row.channel] -= 1
             self._wake.set()
 
     async def _renew(self) -> None:
@@ -203,7 +216,7 @@ class Worker:
             if held:
                 try:
                     await self._runner.run(self._renewing(held))
-                except StoreUnavailable as error:
+                except OTPVoiceError as error:
                     log.warning("leases could not be renewed: %s", error)
 
     def _renewing(self, held: list[str]) -> Flow[int]:
@@ -219,26 +232,24 @@ class Worker:
     async def _sweep(self) -> None:
         while True:
             try:
-                await self._runner.run(transact(partial(history.expire, batch=500)))
-            except StoreUnavailable as error:
+                while await self._runner.run(transact(partial(history.expire, batch=SWEPT))) == SWEPT:
+                    continue
+                await self._runner.run(
+                    transact(partial(deliveries.set_right, longest=self._context.lease), single=True)
+                )
+            except OTPVoiceError as error:
                 log.warning("expired challenges could not be swept: %s", error)
             await asyncio.sleep(SWEEP.total_seconds())
 
     async def _finish(self) -> None:
-        """Wait for what has begun; hand back what has not."""
-        tasks = dict(self._busy)
+        """Wait for what has begun. What takes longer than that is left to its lease, and looked up when it ends."""
+        tasks = list(self._busy.values())
         if tasks:
             log.info("stopping: %d deliveries are under way", len(tasks))
-            await asyncio.wait(tasks.values(), timeout=self._grace)
-        for task in tasks.values():
+            await asyncio.wait(tasks, timeout=self._grace)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
-        unbegun = [delivery_id for delivery_id in tasks if delivery_id not in self._begun]
-        if unbegun:
-            try:
-                await self._runner.run(self._releasing(unbegun))
-            except StoreUnavailable as error:
-                log.warning("%d leases could not be handed back and will run out: %s", len(unbegun), error)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _releasing(self, unbegun: list[str]) -> Flow[int]:
         return (

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otpvoice.errors import ConfigurationError, OTPVoiceError, SchemaMismatch, StoreUnavailable
+from otpvoice.errors import ConfigurationError, OTPVoiceError, ProviderUnavailable, SchemaMismatch, StoreUnavailable
 from otpvoice.http import addresses, housekeeping, logs, problems, telemetry
 from otpvoice.http import app as application
 from otpvoice.http.settings import HttpSettings
@@ -263,6 +263,32 @@ def test_metrics_count_and_hold_no_person(make: Make) -> None:
         assert line in text, line
     for secret in (opened["id"], NUMBER, house.code, "alice", shop.http.headers["authorization"][7:]):
         assert secret not in text
+
+
+def test_metrics_say_which_channel_is_passed_over(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make()
+    shop = house.client()
+    house.voice.fail_with(ProviderUnavailable("down"), times=5)
+    for last in range(5):
+        shop.post("/v1/challenges", {"recipient": f"+8491234567{last}", "purpose": "login"})
+    text = house.client(None).get("/metrics").text
+    assert 'otpvoice_channel_resting{channel="voice"} 1.0' in text
+    assert 'otpvoice_channel_failures{channel="voice"} 5.0' in text
+    assert 'otpvoice_channel_accepted_ratio{channel="voice"} 0.0' in text
+    assert "otpvoice_channel_answered_ratio{" not in text
+    house.clock.advance(31)
+    shop.open()
+    text = house.client(None).get("/metrics").text
+    assert 'otpvoice_channel_resting{channel="voice"} 0.0' in text
+    assert text.count("# TYPE otpvoice_channel_resting gauge") == 1
+
+    async def away() -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(house.deps.service, "health", away)
+    alone = house.client(None).get("/metrics")
+    assert alone.status_code == 200
+    assert "otpvoice_channel_resting" not in alone.text
 
 
 def test_metrics_are_for_those_inside(make: Make) -> None:

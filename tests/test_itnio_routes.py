@@ -316,6 +316,9 @@ def test_an_accepted_call_whose_answer_was_lost_is_found_by_its_echo(town: Town)
     (call,) = town.itnio.calls
     assert (delivery.state, delivery.reason, delivery.reference) == (DeliveryState.DELIVERED, None, call.voice_id)
     assert town.itnio.requests["/voice/recordGroupQuery"] == 1
+    (reported,) = [event for event in service.events(challenge.id) if event.kind == "delivery.reported"]
+    assert reported.data["asked"] is True
+    assert reported.data["answered_at"] == delivery.answered_at.isoformat()
     town.work(service, 280, step=40)
     assert len(town.itnio.calls) == 1
     assert service.get(challenge.id).deliveries[0].talk_seconds == call.timeline.talk_seconds

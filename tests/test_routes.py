@@ -248,6 +248,39 @@ def test_automatic_steps_are_sends_that_count(home: Home) -> None:
         service.issue_code(NUMBER, purpose="login")
 
 
+def test_the_events_say_what_was_passed_over_and_what_was_asked_for(home: Home) -> None:
+    service = home.service(RouteStep(channel="sms", not_classes=frozenset({"fixed_line"})), "voice", "other")
+    challenge = service.issue_code(LANDLINE, purpose="login")
+    home.clock.advance(30)
+    service.resend_code(challenge.id)
+    home.clock.advance(60)
+    service.resend_code(challenge.id, channel="voice")
+    told = [
+        event.data for event in service.events(challenge.id) if event.kind in {"challenge.opened", "route.advanced"}
+    ]
+    assert told == [
+        {"purpose": "login", "step": 1, "channel": "voice", "passed_over": {"sms": "not for such numbers"}},
+        {"from": "voice", "to": "other", "cause": "asked"},
+        {"from": "other", "to": "voice", "cause": "asked"},
+    ]
+
+
+@pytest.mark.parametrize("policy", [{"max_sends_per_day": 1}, {"max_sends": 1}])
+def test_a_failed_report_beyond_a_limit_is_written_down_and_says_why_nothing_follows(
+    home: Home, policy: dict[str, int]
+) -> None:
+    service = home.service(**policy)
+    challenge = service.issue_code(NUMBER, purpose="login")
+    failed = {"delivery_id": challenge.delivery.id, "state": "failed", "reason": "unreachable"}
+    assert service.apply_report("sms", push(failed)).news == 1
+    after = service.get(challenge.id)
+    assert [(d.state, d.reason) for d in after.deliveries] == [(DeliveryState.FAILED, "unreachable")]
+    assert home.voice.sent == ()
+    (stopped,) = [event for event in service.events(challenge.id) if event.kind == "route.stopped"]
+    assert (stopped.data["from"], stopped.data["to"], stopped.data["cause"]) == ("sms", "voice", "failed")
+    assert "1 sends a" in stopped.data["why"]
+
+
 def test_a_channel_that_keeps_failing_is_skipped_and_tried_again(home: Home) -> None:
     service = home.service("sms", "voice", max_live=100, max_sends_per_day=100)
     home.sms.fail_with(ProviderUnavailable("down"), times=5)
@@ -255,6 +288,7 @@ def test_a_channel_that_keeps_failing_is_skipped_and_tried_again(home: Home) -> 
         service.issue_code(NUMBER, purpose="login")
     skipped = service.issue_code(NUMBER, purpose="login")
     assert [d.channel for d in skipped.deliveries] == ["voice"]
+    assert service.events(skipped.id)[0].data["passed_over"] == {"sms": "keeps failing"}
     health = service.health()
     assert (health["sms"].failures, health["sms"].reason) == (5, "unavailable")
     assert health["sms"].resting_until is not None
@@ -264,6 +298,18 @@ def test_a_channel_that_keeps_failing_is_skipped_and_tried_again(home: Home) -> 
     tried = service.issue_code(NUMBER, purpose="login")
     assert [d.channel for d in tried.deliveries] == ["sms"]
     assert service.issue_code(NUMBER, purpose="login").deliveries[0].channel == "sms"
+
+
+def test_a_clock_that_is_put_back_ends_a_pause(home: Home) -> None:
+    """A breaker that opened at noon does not keep its channel skipped from eleven to noon."""
+    service = home.service("sms", "voice", max_live=100, max_sends_per_day=100)
+    home.sms.fail_with(ProviderUnavailable("down"), times=6)
+    for _ in range(5):
+        service.issue_code(NUMBER, purpose="login")
+    home.clock.advance(timedelta(hours=-1))
+    assert service.health()["sms"].resting_until is None
+    assert [d.channel for d in service.issue_code(NUMBER, purpose="login").deliveries] == ["sms", "voice"]
+    assert service.health()["sms"].resting_until is not None
 
 
 def test_nothing_goes_on_once_a_challenge_is_closed(home: Home) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +112,37 @@ def test_wrong_usage_is_said(installed: str) -> None:
 
 def test_sending_ends_when_nothing_is_due(installed: str) -> None:
     assert run("webhooks", "send", "--until-idle").code == 0
+
+
+@pytest.mark.parametrize(("option", "told"), [(None, True), ("--webhooks", True), ("--no-webhooks", False)])
+def test_a_worker_sends_webhooks_unless_it_is_told_not_to(
+    installed: str, monkeypatch: pytest.MonkeyPatch, option: str | None, told: bool
+) -> None:
+    hooks = Hooks()
+    monkeypatch.setattr("otpvoice.webhooks.dispatch.Sender", lambda: hooks)
+    run("webhooks", "add", URL, "--tenant", "shop")
+    with OTPService(secret=SECRET, channels=[Memory("voice")], policies=policies(), database_url=installed) as service:
+        service.for_tenant("shop").issue_code(NUMBER, purpose="login")
+    assert run("worker", "--until-idle", *([] if option is None else [option])).code == 0
+    assert ("challenge.opened" in hooks.kinds) == told
+
+
+def test_a_running_worker_sends_webhooks_until_it_is_stopped(installed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the deliveries, and it ends by SIGTERM."""
+
+    class Stops(Hooks):
+        def post(self, *arguments: Any, **named: Any) -> Answer:
+            answer = super().post(*arguments, **named)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return answer
+
+    hooks = Stops()
+    monkeypatch.setattr("otpvoice.webhooks.dispatch.Sender", lambda: hooks)
+    run("webhooks", "add", URL, "--tenant", "shop", "--kind", "challenge.opened")
+    with OTPService(secret=SECRET, channels=[Memory("voice")], policies=policies(), database_url=installed) as service:
+        service.for_tenant("shop").issue_code(NUMBER, purpose="login")
+    assert run("worker").code == 0
+    assert hooks.kinds == ["challenge.opened"]
 
 
 def test_the_account_sid_of_a_tenant_is_printed(installed: str) -> None:

@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select
 
-from otpvoice import DeliveryState, OTPService, OutcomeUnknown, Policy, ProviderUnavailable, Route, RouteStep
+from otpvoice import (
+    DeliveryState,
+    OTPService,
+    OutcomeUnknown,
+    Policy,
+    ProviderThrottled,
+    ProviderUnavailable,
+    Route,
+    RouteStep,
+)
 from otpvoice.channels.base import Message, Receipt, Report
 from otpvoice.clock import ManualClock
 from otpvoice.flow import Flow, call
-from otpvoice.store import deliveries
+from otpvoice.store import deliveries, history, tables
 from otpvoice.worker import Worker
-from tests.conftest import NUMBER, Maker
+from tests.conftest import NUMBER, OTHER_NUMBER, Maker
 from tests.reporting import Reporting, push
 
 SECOND = timedelta(seconds=1)
@@ -194,6 +206,18 @@ def test_what_the_provider_never_received_goes_on(house: House) -> None:
     assert len(house.sms.asked) > 1
 
 
+def test_what_was_never_received_is_explained_also_where_no_send_is_left(house: House) -> None:
+    house.sms.fail_with(OutcomeUnknown("silence"))
+    service = house.service(max_sends_per_day=1)
+    challenge = service.issue_code(NUMBER, purpose="login")
+    for _ in range(8):
+        house.work(service)
+        house.clock.advance(10)
+    (seen,) = service.get(challenge.id).deliveries
+    assert (seen.state, seen.reason) == (DeliveryState.FAILED, "not_received")
+    assert house.voice.sent == ()
+
+
 def test_a_provider_that_cannot_be_asked_decides_nothing(house: House) -> None:
     def down() -> None:
         raise ProviderUnavailable("down")
@@ -208,6 +232,90 @@ def test_a_provider_that_cannot_be_asked_decides_nothing(house: House) -> None:
     (seen,) = service.get(challenge.id).deliveries
     assert seen.state is DeliveryState.UNKNOWN
     assert house.voice.sent == ()
+
+
+def test_an_unknown_delivery_whose_code_was_typed_is_never_called_lost(house: House) -> None:
+    """The person answers and types before the call's record is there: it is asked about once more, at the end."""
+    house.sms.fail_with(OutcomeUnknown("silence"), taken=True)
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    service.verify_code(challenge.id, house.sms.sent[-1].code)
+    for _ in range(9):
+        house.clock.advance(10)
+        house.work(service)
+    (seen,) = service.get(challenge.id).deliveries
+    assert (seen.state, seen.used) == (DeliveryState.UNKNOWN, True)
+    assert len(house.sms.asked) == 2
+
+
+def test_a_closed_challenges_unknown_delivery_is_asked_about_when_its_record_would_be_there(house: House) -> None:
+    house.sms.fail_with(OutcomeUnknown("silence"), times=2)
+    service = house.service()
+    found, lost = (service.issue_code(number, purpose="login") for number in (NUMBER, OTHER_NUMBER))
+    house.work(service)
+    for challenge in (found, lost):
+        service.cancel(challenge.id)
+    house.clock.advance(10)
+    house.work(service)
+    assert {service.get(challenge.id).deliveries[0].state for challenge in (found, lost)} == {DeliveryState.UNKNOWN}
+    assert found.delivery is not None
+    answered = Report(delivery_id=found.delivery.id, reference="r9", state=DeliveryState.DELIVERED, talk_seconds=20)
+    house.sms.known[found.delivery.id] = answered
+    house.clock.advance(50)
+    house.work(service)
+    (call_found,), (call_lost,) = service.get(found.id).deliveries, service.get(lost.id).deliveries
+    assert (call_found.state, call_found.talk_seconds) == (DeliveryState.DELIVERED, 20)
+    assert (call_lost.state, call_lost.reason) == (DeliveryState.FAILED, "not_received")
+    assert house.voice.sent == ()
+
+
+def test_a_channel_that_breaks_when_it_is_asked_stops_no_timer(house: House) -> None:
+    def broken() -> None:
+        raise RuntimeError("a third party's mistake")
+
+    house.sms.trouble = broken
+    service = house.service(RouteStep(channel="sms", no_report_within=30 * SECOND), RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    house.clock.advance(30)
+    worker = house.work(service)
+    assert worker.done.failures == 0
+    assert [d.cause for d in service.get(challenge.id).deliveries] == [None, "no_report"]
+
+
+def test_a_step_that_does_not_go_on_when_refused_is_tried_again_instead(house: House) -> None:
+    house.sms.fail_with(ProviderUnavailable("down"))
+    service = house.service(RouteStep(channel="sms", go_on=frozenset({"failed"})), RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    for _ in range(2):
+        house.work(service)
+        house.clock.advance(8)
+    assert [(d.channel, d.state) for d in service.get(challenge.id).deliveries] == [("sms", DeliveryState.ACCEPTED)]
+
+
+def test_nothing_is_put_off_until_after_the_challenges_end(house: House) -> None:
+    house.voice.fail_with(ProviderThrottled("slowly", retry_after=timedelta(hours=1)))
+    service = house.service(RouteStep(channel="voice"))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    house.work(service)
+    (seen,) = service.get(challenge.id).deliveries
+    assert (seen.state, seen.reason) == (DeliveryState.FAILED, "throttled")
+
+
+def test_a_breaker_that_opens_while_a_step_is_tried_again_is_told(house: House) -> None:
+    house.voice.fail_with(ProviderUnavailable("down"), times=5)
+    service = house.service(RouteStep(channel="voice"), max_live=10)
+    told: list[str] = []
+    for _ in range(2):
+        challenge = service.issue_code(NUMBER, purpose="login")
+        for _ in range(4):
+            house.work(service)
+            house.clock.advance(8)
+        told += [event.kind for event in service.events(challenge.id)]
+    assert told.count("delivery.retried") == 4
+    assert told.count("provider.resting") == 1
+    assert told.count("provider.recovered") == 1
 
 
 def test_a_provider_that_is_down_is_tried_again_with_a_fresh_code(house: House) -> None:
@@ -264,28 +372,180 @@ def test_a_sender_that_died_after_asking_is_looked_up_and_nothing_rings_twice(ho
     assert service.verify_code(sent.challenge_id, sent.code).channel == "sms"
 
 
-def test_stopping_finishes_what_has_begun_and_hands_back_the_rest(house: House) -> None:
-    begun, go = threading.Event(), threading.Event()
+class Gated(Reporting):
+    """Sends once it is let, by a blocking function, as an own sender does."""
 
-    class Slow(Reporting):
-        def deliver(self, message: Message) -> Flow[Receipt]:
-            yield from call(lambda: (begun.set(), go.wait(20)))
-            return (yield from super().deliver(message))
+    def __init__(self, name: str, *, medium: str = "voice") -> None:
+        super().__init__(name, medium=medium)
+        self.begun, self.go, self.done = threading.Semaphore(0), threading.Event(), threading.Event()
 
-    house.sms = Slow("sms", medium="sms")
+    def deliver(self, message: Message) -> Flow[Receipt]:
+        yield from call(lambda: (self.begun.release(), self.go.wait(60)))
+        receipt = yield from super().deliver(message)
+        self.done.set()
+        return receipt
+
+
+def test_stopping_finishes_what_has_begun_and_leaves_the_rest_to_others(house: House) -> None:
+    house.sms = gated = Gated("sms", medium="sms")
     service = house.service(max_live=10)
     for _ in range(3):
         service.issue_code(NUMBER, purpose="login")
     worker = Worker(service._assembly, per_channel=1, poll=timedelta(milliseconds=5))
     worker.start()
-    assert begun.wait(20)
+    assert gated.begun.acquire(timeout=60)
     worker.stop()
-    go.set()
-    worker.join(20)
+    gated.go.set()
+    worker.join(60)
     assert not worker.alive
     assert len(house.sms.sent) == 1
-    house.work(service)  # No time has passed: the others were handed back, not left to their leases.
+    house.work(service)  # No time has passed: the others are not left to anybody's lease.
     assert len(house.sms.sent) == 3
+
+
+def test_what_was_claimed_while_it_was_told_to_stop_is_handed_back(house: House) -> None:
+    service = house.service()
+    service.issue_code(NUMBER, purpose="login")
+
+    class ToldInBetween(Worker):
+        async def _claim(self) -> int:
+            self._ask_to_stop()
+            return await super()._claim()
+
+    asyncio.run(ToldInBetween(service._assembly).run())
+    assert house.sms.sent == ()
+    house.work(service)
+    assert len(house.sms.sent) == 1
+
+
+def test_a_slow_channel_holds_up_no_other(house: House) -> None:
+    """More are due through it than the worker takes in all, and more are under way than an event loop has threads."""
+    house.sms, house.voice = Gated("sms", medium="sms"), Gated("voice")
+    house.voice.go.set()
+    service = house.service(max_live=100, max_sends_per_day=100)
+    for _ in range(20):
+        service.issue_code(NUMBER, purpose="login", channel="sms")
+    service.issue_code(NUMBER, purpose="login", channel="voice")
+    worker = Worker(service._assembly, concurrency=8, per_channel=6, poll=timedelta(milliseconds=5))
+    worker.start()
+    try:
+        assert house.voice.done.wait(60)
+        for _ in range(6):
+            assert house.sms.begun.acquire(timeout=60)
+        assert not house.sms.begun.acquire(blocking=False)
+    finally:
+        house.sms.go.set()
+        worker.stop()
+        worker.join(60)
+
+
+def test_a_worker_whose_lease_ran_out_does_not_take_over_from_itself(house: House) -> None:
+    """The database was away, or its clock jumped: the sending goes on, and nobody asks about it meanwhile."""
+    house.sms = gated = Gated("sms", medium="sms")
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    claims = threading.Semaphore(0)
+
+    class Tells(Worker):
+        async def _claim(self) -> int:
+            claimed = await super()._claim()
+            claims.release()
+            return claimed
+
+    worker = Tells(service._assembly, poll=timedelta(milliseconds=5))
+    worker.start()
+    assert gated.begun.acquire(timeout=60)
+    house.clock.advance(service._context.lease + SECOND)
+    while claims.acquire(blocking=False):
+        continue
+    for _ in range(3):  # The first of them may have looked before the clock was moved.
+        assert claims.acquire(timeout=60)
+    gated.go.set()
+    assert gated.done.wait(60)
+    worker.stop()
+    worker.join(60)
+    assert house.sms.asked == []
+    assert len(house.sms.sent) == 1
+    assert [d.state for d in service.get(challenge.id).deliveries] == [DeliveryState.ACCEPTED]
+
+
+def test_a_stopping_worker_keeps_its_leases(house: House) -> None:
+    house.sms = gated = Gated("sms", medium="sms")
+    service = house.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    lease = timedelta(milliseconds=300)
+    finishing, renewed = threading.Event(), threading.Semaphore(0)
+
+    class Tells(Worker):
+        async def _finish(self) -> None:
+            finishing.set()
+            await super()._finish()
+
+        def _renewing(self, held: list[str]) -> Flow[int]:
+            count = yield from super()._renewing(held)
+            renewed.release()
+            return count
+
+    assembly = replace(service._assembly, context=replace(service._context, lease=lease))
+    worker = Tells(assembly, poll=timedelta(milliseconds=5))
+    worker.start()
+    assert gated.begun.acquire(timeout=60)
+    worker.stop()
+    assert finishing.wait(60)
+    house.clock.advance(lease / 2)
+    while renewed.acquire(blocking=False):
+        continue
+    told = [renewed.acquire(timeout=60) for _ in range(2)]  # The first may have read the clock before it was moved.
+    assert challenge.delivery is not None
+    delivery_id = challenge.delivery.id
+    row = service._assembly.store.transact(lambda connection, _now: deliveries.by_id(connection, delivery_id))
+    gated.go.set()
+    worker.join(60)
+    assert told == [True, True]
+    assert row is not None
+    assert row.lease_until == house.clock.now() + lease
+    assert len(house.sms.sent) == 1
+
+
+def test_a_clock_that_is_put_back_holds_nothing_up(house: House) -> None:
+    house.sms = gated = Gated("sms", medium="sms")
+    gated.go.set()
+    service = house.service()
+    service.issue_code(NUMBER, purpose="login")
+    house.clock.advance(timedelta(hours=-3))
+    worker = Worker(service._assembly, poll=timedelta(milliseconds=5))
+    worker.start()
+    try:
+        assert gated.done.wait(60)
+    finally:
+        worker.stop()
+        worker.join(60)
+
+
+def test_all_that_has_expired_is_swept_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otpvoice.worker.SWEPT", 2)
+    service = house.service(max_live=10)
+    for _ in range(5):
+        service.issue_code(NUMBER, purpose="login")
+    house.work(service)  # Else the worker below holds rows that the sweep skips.
+    house.clock.advance(600)
+    swept = threading.Event()
+
+    def expire(connection: Connection, now: datetime, *, batch: int) -> int:
+        count = history.expire(connection, now, batch=batch)
+        if count < batch:
+            swept.set()
+        return count
+
+    monkeypatch.setattr("otpvoice.worker.history", SimpleNamespace(expire=expire))
+    worker = Worker(service._assembly, poll=timedelta(milliseconds=5))
+    worker.start()
+    assert swept.wait(60)
+    worker.stop()
+    worker.join(60)
+    open_ones = select(tables.challenge.c.id).where(tables.challenge.c.state == "pending")
+    left = service._assembly.store.transact(lambda connection, _now: connection.execute(open_ones).all())
+    assert left == []
 
 
 def test_a_service_with_a_worker_inside_sends_by_itself_and_closes(services: Maker) -> None:

@@ -151,10 +151,10 @@ def test_sigterm_finishes_what_has_begun(database_url: str, itnio: SimulatedItni
 
 
 def _wait_until_nothing_is_due(service: OTPService) -> None:
-    """Poll the store, for at most a minute, until no delivery waits to be sent or explained."""
+    """Poll the store, for at most three minutes, until no delivery waits to be sent or explained."""
     store = service._assembly.store
     open_states = [DeliveryState.QUEUED.value, DeliveryState.SENDING.value, DeliveryState.UNKNOWN.value]
-    for _ in range(600):
+    for _ in range(1800):
         left = store.transact(
             lambda connection, _now: connection.execute(
                 select(func.count()).select_from(delivery).where(delivery.c.state.in_(open_states))

@@ -10,6 +10,7 @@ To be found by name, a class is listed in the entry-point group ``otpvoice.chann
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ from otpvoice.flow import Exchange, Flow
 from otpvoice.types import Capabilities, Code, DeliveryState, Medium, Recipient, Text
 
 T = TypeVar("T")
+
+_NUMBER = re.compile(r"\+?[0-9]{7,15}")
+"""A number with its country code, as every provider takes it (ITU-T E.164: at most 15 digits)."""
 
 HttpDialogue: TypeAlias = Generator[httpx.Request, httpx.Response, T]
 """Yields requests, receives responses: what an HTTP channel's methods are."""
@@ -215,10 +219,13 @@ class Channel(ABC):
     def check(self, message: Message) -> None:
         """Raise :class:`~otpvoice.errors.ContentRejected` for what :attr:`capabilities` cannot carry.
 
-        Called before anything is sent, so that nothing is dropped or cut silently.
+        Raises :class:`~otpvoice.errors.InvalidRequest` for a recipient of the other kind, and for a number that is
+        not 7 to 15 digits. Called before anything is sent, so that nothing is dropped or cut silently.
         """
         if (message.recipient.kind == "email") != (self.medium is Medium.EMAIL):
             raise InvalidRequest(f"channel {self.name!r} ({self.medium}) cannot reach {message.recipient.hint}")
+        if self.medium is not Medium.EMAIL and _NUMBER.fullmatch(message.recipient.address) is None:
+            raise InvalidRequest(f"channel {self.name!r} ({self.medium}) reaches numbers of 7 to 15 digits")
         limit = self.capabilities.text_limit(message.language)
         if limit is not None and len(message.text) > limit:
             raise ContentRejected(

@@ -114,7 +114,6 @@ log = logging.getLogger("otpvoice.channels.itnio")
 
 _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _LANGUAGE = re.compile(r"[A-Z]{2,5}(/[0-9]{1,3})?")
-_CALLEE = re.compile(r"\+?([0-9]{7,15})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +191,8 @@ class ItnioVoice(HttpChannel):
         return self._capabilities
 
     def check(self, message: Message) -> None:
-        """Also refuse a number that is not 7 to 15 digits, and more repeats than the capabilities say."""
+        """Also refuse more repeats than the capabilities say."""
         super().check(message)
-        if _CALLEE.fullmatch(message.recipient.address) is None:
-            raise InvalidRequest(f"channel {self.name!r} calls numbers of 7 to 15 digits")
         most = self._capabilities.max_repeats
         if self.settings.loop_count is None and not 1 <= message.repeats <= most:
             raise InvalidRequest(f"channel {self.name!r} plays a text 1 to {most} times, not {message.repeats}")

@@ -8,7 +8,6 @@ vendor's own id alone.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,7 +33,7 @@ from otpvoice.channels.itnio_status import NOT_FOUND, QUERY_STATUS, SMS_STATUS
 from otpvoice.channels.settings import rule
 from otpvoice.channels.vendor_fields import identifier, number, plain, stripped
 from otpvoice.clock import Clock, SystemClock
-from otpvoice.errors import DeliveryError, InvalidRequest, OutcomeUnknown
+from otpvoice.errors import DeliveryError, OutcomeUnknown
 from otpvoice.flow import Flow
 from otpvoice.types import Capabilities, Medium
 
@@ -44,8 +43,6 @@ LONGEST_TEXT = 1024
 LONGEST_SENDER = 32
 POLL_AFTER = timedelta(seconds=60)
 """When to ask about a message that no push has told of: those that arrive do so within seconds."""
-
-_NUMBER = re.compile(r"\+?([0-9]{7,15})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +79,6 @@ class ItnioSMS(HttpChannel):
     def capabilities(self) -> Capabilities:
         """Any language, up to 1024 characters."""
         return self._capabilities
-
-    def check(self, message: Message) -> None:
-        """Also refuse a number that is not 7 to 15 digits."""
-        super().check(message)
-        if _NUMBER.fullmatch(message.recipient.address) is None:
-            raise InvalidRequest(f"channel {self.name!r} writes to numbers of 7 to 15 digits")
 
     def exchange(self, message: Message) -> HttpDialogue[Receipt]:
         """Hand the message over; the receipt's reference is the vendor's ``msgId``, as text.

@@ -93,7 +93,6 @@ UNTIL_RECORDED = timedelta(seconds=15)
 
 _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _SPOKEN = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*(/[A-Za-z0-9._-]{1,60})?")
-_CALLEE = re.compile(r"\+?[0-9]{7,15}")
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -150,10 +149,8 @@ class TwilioVoice(HttpChannel):
         return self._capabilities
 
     def check(self, message: Message) -> None:
-        """Also refuse a number that is not 7 to 15 digits, too many repeats, and what TwiML cannot carry."""
+        """Also refuse too many repeats, and what TwiML cannot carry."""
         super().check(message)
-        if _CALLEE.fullmatch(message.recipient.address) is None:
-            raise InvalidRequest(f"channel {self.name!r} calls numbers of 7 to 15 digits")
         if not 1 <= message.repeats <= REPEATS:
             raise InvalidRequest(f"channel {self.name!r} plays a text 1 to {REPEATS} times, not {message.repeats}")
         if _NOT_XML.search(message.text):

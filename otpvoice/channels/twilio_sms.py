@@ -32,15 +32,13 @@ from otpvoice.channels.twilio_records import fetched_message, pushed_message, se
 from otpvoice.channels.twilio_status import MESSAGE_REASONS, MESSAGE_STATES
 from otpvoice.channels.vendor_fields import number
 from otpvoice.clock import Clock, SystemClock
-from otpvoice.errors import DeliveryError, InvalidRequest
+from otpvoice.errors import DeliveryError
 from otpvoice.flow import Flow
 from otpvoice.types import Address, Capabilities, DeliveryState, Medium
 
 LONGEST_TEXT = 1600
 POLL_AFTER = timedelta(seconds=60)
 """When to ask about a message that no callback has told of: those that arrive do so within seconds."""
-
-_NUMBER = re.compile(r"\+?[0-9]{7,15}")
 
 
 def _sender() -> Rule[str]:
@@ -100,12 +98,6 @@ class TwilioSMS(HttpChannel):
     def capabilities(self) -> Capabilities:
         """Any language, up to 1600 characters."""
         return self._capabilities
-
-    def check(self, message: Message) -> None:
-        """Also refuse a number that is not 7 to 15 digits."""
-        super().check(message)
-        if _NUMBER.fullmatch(message.recipient.address) is None:
-            raise InvalidRequest(f"channel {self.name!r} writes to numbers of 7 to 15 digits")
 
     def exchange(self, message: Message) -> HttpDialogue[Receipt]:
         """Hand the message over; the receipt's reference is its SID.

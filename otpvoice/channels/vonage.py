@@ -106,7 +106,6 @@ UNTIL_RECORDED = timedelta(seconds=15)
 
 _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _SPOKEN = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*(/[0-9]{1,2})?")
-_CALLEE = re.compile(r"\+?[0-9]{7,15}")
 _DELIVERY = "delivery"
 
 
@@ -194,10 +193,8 @@ class VonageVoice(HttpChannel):
         return self._capabilities
 
     def check(self, message: Message) -> None:
-        """Also refuse a number that is not 7 to 15 digits, and too many repeats."""
+        """Also refuse too many repeats."""
         super().check(message)
-        if _CALLEE.fullmatch(message.recipient.address) is None:
-            raise InvalidRequest(f"channel {self.name!r} calls numbers of 7 to 15 digits")
         if not 1 <= message.repeats <= REPEATS:
             raise InvalidRequest(f"channel {self.name!r} plays a text 1 to {REPEATS} times, not {message.repeats}")
 

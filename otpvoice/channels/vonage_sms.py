@@ -44,7 +44,7 @@ from otpvoice.channels.vonage_api import (
 )
 from otpvoice.channels.vonage_status import ERR_REASONS, RECEIPT_STATES, SMS_STATUS
 from otpvoice.clock import Clock, SystemClock
-from otpvoice.errors import DeliveryError, InvalidRequest, OutcomeUnknown, ProviderThrottled
+from otpvoice.errors import DeliveryError, OutcomeUnknown, ProviderThrottled
 from otpvoice.types import Capabilities, DeliveryState, Medium
 
 LONGEST_TEXT = 1000
@@ -58,7 +58,6 @@ _GSM = frozenset(
 )
 """3GPP TS 23.038, 6.2.1: what a message of type ``text`` carries; Vonage writes ``?`` for anything else."""
 
-_NUMBER = re.compile(r"\+?[0-9]{7,15}")
 MOST_FIELDS = 100
 
 
@@ -113,12 +112,6 @@ class VonageSMS(HttpChannel):
     def capabilities(self) -> Capabilities:
         """Any language, up to 1000 characters. It reports, and cannot be asked."""
         return self._capabilities
-
-    def check(self, message: Message) -> None:
-        """Also refuse a number that is not 7 to 15 digits."""
-        super().check(message)
-        if _NUMBER.fullmatch(message.recipient.address) is None:
-            raise InvalidRequest(f"channel {self.name!r} writes to numbers of 7 to 15 digits")
 
     def exchange(self, message: Message) -> HttpDialogue[Receipt]:
         """Hand the message over; the receipt's reference is the id of its first part.

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from otpvoice import recipients
 from otpvoice.cli.session import Json, session
-from otpvoice.cli.view import plain, summary, timeline
+from otpvoice.cli.view import deliveries, plain, summary, timeline
 from otpvoice.errors import InvalidRequest
 from otpvoice.types import Binding, Challenge, Verified
 
@@ -112,7 +112,7 @@ def show(ctx: typer.Context, challenge_id: Id, as_json: Json = False) -> None:
     out = _out()
     out.print(summary(challenge))
     out.print()
-    out.print(timeline(happened))
+    out.print(timeline(happened, deliveries(challenge)))
 
 
 def hint(verified: Verified) -> str | None:

@@ -197,7 +197,7 @@ def _health(store: Store, configured: Collection[str]) -> Iterator[Check]:
     states, rates, now = store.transact(look)
     for name in configured:
         state, rate = states.get(name), rates.get(name)
-        if state is not None and state.open_until is not None and state.open_until > now:
+        if state is not None and state.open_until is not None and state.rests(now):
             yield Check(
                 name=f"{name}: health",
                 verdict=Verdict.WRONG,

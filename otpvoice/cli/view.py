@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -28,13 +28,28 @@ WORDS: Mapping[str, str] = {
     "delivery.failed": "not delivered",
     "delivery.unknown": "the provider's answer did not come",
     "delivery.retried": "the provider did not take it; tried again",
-    "delivery.reported": "the provider reported",
+    "delivery.reported": "the provider reported it as",
     "provider.alarm": "an alarm: a person must look at the provider's settings",
     "provider.resting": "the provider keeps failing and is skipped for a while",
     "provider.recovered": "the provider works again",
     "send.refused": "sending was refused",
     "route.advanced": "the next step of the route was taken",
+    "route.stopped": "the next step of the route may not be taken",
 }
+"""What happened."""
+
+CAUSES: Mapping[str, str] = {
+    "asked": "the person asked for another code",
+    "refused": "the provider did not take it",
+    "failed": "it did not get through",
+    "no_report": "no report came in time",
+    "timer": "its time had run out",
+}
+"""Why a step was taken."""
+
+
+_NAMES = {"code": "provider's code", "reference": "provider's id", "wait": "seconds to wait"}
+_OF_A_CALL = frozenset({"ring_seconds", "talk_seconds", "answered_at", "ended_at", "price", "currency"})
 
 
 def plain(value: Any) -> Any:
@@ -86,47 +101,94 @@ def summary(challenge: Challenge) -> Table:
 def describe(sent: Delivery) -> str:
     """A delivery in one line."""
     parts = [f"{sent.channel} by {sent.provider}: {sent.state.value}"]
-    if sent.reason:
+    if sent.cause:
+        parts.append(f"taken because {CAUSES.get(sent.cause, sent.cause)}")
+    if sent.reason and sent.reason != sent.state:
         parts.append(sent.reason.replace("_", " "))
     if sent.provider_code:
         parts.append(f"provider's code {sent.provider_code}")
     if sent.reference:
         parts.append(f"provider's id {sent.reference}")
-    if sent.ring_seconds is not None:
-        parts.append(f"rang {sent.ring_seconds} s")
-    if sent.talk_seconds is not None:
-        parts.append(f"talked {sent.talk_seconds} s")
-    if sent.price is not None:
-        parts.append(f"price {sent.price} {sent.currency or ''}".strip())
+    parts += _call(plain(sent))
     if sent.used:
         parts.append("its code was typed")
     return ", ".join(parts)
 
 
-def timeline(happened: Sequence[Event]) -> Table:
-    """A challenge's story, oldest first."""
+def timeline(happened: Sequence[Event], sent: Sequence[Delivery] = ()) -> Table:
+    """A challenge's story, oldest first. ``sent`` are its deliveries, which are called by their numbers."""
+    numbers = {delivery.id: number for number, delivery in enumerate(sent, start=1)}
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("when (UTC)", no_wrap=True)
     table.add_column("what", overflow="fold")
     for event in happened:
-        words = WORDS.get(event.kind, event.kind.replace(".", " "))
-        facts = ", ".join(_fact(key, value) for key, value in event.data.items() if value is not None)
-        table.add_row(
-            "" if event.at is None else f"{event.at:%H:%M:%S.%f}"[:-3],
-            Text(printable(f"{words}  ({facts})" if facts else words)),
-        )
+        at = "" if event.at is None else f"{event.at:%H:%M:%S.%f}"[:-3]
+        table.add_row(at, Text(printable(_told(event, numbers.get(event.delivery_id or "")))))
     return table
+
+
+def _told(event: Event, number: int | None) -> str:
+    """An event in one line."""
+    data = dict(event.data)
+    words = WORDS.get(event.kind, event.kind.replace(".", " "))
+    if event.kind == "delivery.reported":
+        words = f"{words} {data.pop('state', '')}"
+        if data.pop("asked", False):
+            words = f"asked, {words}"
+    if event.kind == "route.advanced" and data.get("from") == data.get("to"):
+        words = "the same step was taken again"
+    if event.kind == "challenge.approved" and number is not None:
+        return f"approved: the code of delivery {number}, {data.get('channel', '')}, was right"
+    if number is not None:
+        channel, provider = data.pop("channel", ""), data.pop("provider", "")
+        by = f"{channel} by {provider}" if provider else channel
+        words = f"delivery {number}{f', {by}' if by else ''}: {words}"
+        data.pop("step", None)  # Its own line in the summary, and the event of the step, say so.
+    facts = ", ".join([*_facts(data), *_call(data)])
+    return f"{words}  ({facts})" if facts else words
+
+
+def _facts(data: Mapping[str, Any]) -> Iterator[str]:
+    """What an event says beside what became of a call."""
+    for key, value in data.items():
+        if value is None or key in _OF_A_CALL or (key, value) == ("reason", "failed"):
+            continue
+        if key == "step" and isinstance(value, int):
+            yield f"step {value + 1}"
+        elif key == "reason":
+            yield str(value).replace("_", " ")
+        elif key == "cause":
+            yield f"because {CAUSES.get(value, value)}"
+        elif key == "passed_over" and isinstance(value, Mapping):
+            yield from (f"{channel} was passed over: {why}" for channel, why in value.items())
+        else:
+            yield f"{_NAMES.get(key, key.replace('_', ' '))} {value}"
+
+
+def _call(data: Mapping[str, Any]) -> list[str]:
+    """When it rang, how long, how long it talked, and what that cost."""
+    parts = []
+    ring, talk = data.get("ring_seconds"), data.get("talk_seconds")
+    answered, ended = (_moment(data.get(name)) for name in ("answered_at", "ended_at"))
+    if ring is not None:
+        until = answered or ended
+        parts.append(f"rang {ring} s" + (f" from {until - timedelta(seconds=ring):%H:%M:%S} UTC" if until else ""))
+    if answered is not None:
+        parts.append(f"answered {answered:%H:%M:%S} UTC")
+    if talk is not None:
+        parts.append(f"talked {talk} s")
+    if data.get("price") is not None:
+        parts.append(f"price {data['price']} {data.get('currency') or ''}".strip())
+    return parts
+
+
+def _moment(value: object) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else None
 
 
 def clock(at: datetime) -> str:
     """A time for people, in UTC as the database keeps it."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _fact(key: str, value: object) -> str:
-    if key == "step" and isinstance(value, int):
-        return f"step {value + 1}"
-    return f"{'provider code' if key == 'code' else key.replace('_', ' ')} {value}"
 
 
 def _next_send(challenge: Challenge) -> str:

@@ -140,7 +140,7 @@ def send(
     ctx: typer.Context,
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End when nothing is due.")] = False,
 ) -> None:
-    """Send what is due, until told to stop: where no `otpvoice serve` does. Run as many as you like."""
+    """Send what is due, until told to stop: where no `serve` and no `worker` does. Run as many as you like."""
     asyncio.run(_send(session(ctx), until_idle))
 
 

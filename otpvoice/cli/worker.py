@@ -1,4 +1,4 @@
-"""``otpvoice worker``: sends what is queued, until it is told to stop."""
+"""``otpvoice worker``: sends what is queued, and tells customers' URLs, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from rich.console import Console
 
 from otpvoice import config
 from otpvoice.cli.session import session
+from otpvoice.config import Assembly
+from otpvoice.runner import AsyncRunner
+from otpvoice.webhooks.config import guards as guards_of
+from otpvoice.webhooks.dispatch import Dispatcher
 from otpvoice.worker import CONCURRENCY, GRACE, PER_CHANNEL, POLL, Done, Worker
 
 
@@ -28,13 +32,18 @@ def worker(
         GRACE.total_seconds()
     ),
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End when nothing is due.")] = False,
+    webhooks: Annotated[
+        bool, typer.Option("--webhooks/--no-webhooks", help="Send customers' webhooks that are due, too.")
+    ] = True,
 ) -> None:
-    """Send what is queued, ask about what is unknown, go on along routes. Run as many as you like.
+    """Send what is queued, ask about what is unknown, go on along routes; send webhooks. Run as many as you like.
 
-    SIGTERM and Ctrl-C stop it gracefully: what it has begun is finished, the rest handed back.
+    SIGTERM and Ctrl-C stop it gracefully: nothing more is begun, and what it has begun is finished.
     """
     console = Console(stderr=True)
-    assembly = config.from_settings(session(ctx).settings())
+    read = session(ctx).settings()
+    guards = guards_of({name: table.get("webhooks", {}) for name, table in read.tenants.items()})
+    assembly = config.from_settings(read)
     busy = Worker(
         assembly,
         concurrency=concurrency,
@@ -43,13 +52,28 @@ def worker(
         grace=timedelta(seconds=grace),
     )
     console.print(f"worker: {', '.join(assembly.context.channels)} on {assembly.store!r}; Ctrl-C stops it")
-    done = asyncio.run(_until_told(busy, until_idle))
+    dispatcher = Dispatcher(assembly.context, guards=guards) if webhooks else None
+    done = asyncio.run(_until_told(busy, dispatcher, assembly, until_idle))
     assembly.store.close()
     console.print(f"worker: stopped after {done.deliveries} deliveries, {done.failures} left to their leases")
 
 
-async def _until_told(busy: Worker, until_idle: bool) -> Done:
+async def _until_told(busy: Worker, dispatcher: Dispatcher | None, assembly: Assembly, until_idle: bool) -> Done:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, busy.stop)
-    return await busy.run(until_idle=until_idle)
+    if dispatcher is None:
+        return await busy.run(until_idle=until_idle)
+    runner = AsyncRunner(assembly.store, assembly.hashing, threads=1, closes_store=False)
+    telling = None if until_idle else asyncio.create_task(dispatcher.run(runner.run))
+    try:
+        done = await busy.run(until_idle=until_idle)
+        while until_idle and await dispatcher.once_at_once(runner.run):
+            continue
+        return done
+    finally:
+        if telling is not None:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        dispatcher.close()
+        await runner.close()

@@ -10,6 +10,7 @@ from otpvoice.http.deps import Deps, deps_of
 from otpvoice.http.docs import Responses, answers
 from otpvoice.http.models import StatusOut
 from otpvoice.http.problems import Answer, NotFound
+from otpvoice.http.telemetry import channels_exposition
 
 router = APIRouter(tags=["operations"])
 
@@ -36,12 +37,20 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
-    """Names and numbers only: tenants, purposes, routes, outcomes; nothing about a person."""
+    """Names and numbers only: tenants, purposes, channels, routes, outcomes; nothing about a person."""
     deps = deps_of(request)
     if deps.http.metrics == "off" or (deps.http.metrics == "private" and not _from_here(request)):
         raise NotFound
     content, media_type = deps.metrics.exposition()
-    return Response(content, media_type=media_type)
+    return Response(content + await _channels(deps), media_type=media_type)
+
+
+async def _channels(deps: Deps) -> bytes:
+    """The channels' health; without a database there is none, and the other numbers are told all the same."""
+    try:
+        return channels_exposition(await deps.service.health())
+    except errors.OTPVoiceError:
+        return b""
 
 
 async def _database(deps: Deps) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from otpvoice.upkeep import ChannelHealth
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Where the processes of ``otpvoice serve --workers N`` share their numbers; set before they start."""
@@ -81,6 +84,48 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class _Channels:
+    """How every channel's provider has done, read from the database when Prometheus asks: all processes' together."""
+
+    def __init__(self, health: Mapping[str, ChannelHealth]) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        """One value a channel; the shares only where something was sent, or reported on, in the last 15 minutes."""
+        gauges: tuple[tuple[str, str, Callable[[ChannelHealth], float | None]], ...] = (
+            (
+                "otpvoice_channel_resting",
+                "1 while the channel is passed over because its provider kept failing.",
+                lambda found: float(found.resting_until is not None),
+            ),
+            ("otpvoice_channel_failures", "Failures in a row, until now.", lambda found: float(found.failures)),
+            (
+                "otpvoice_channel_accepted_ratio",
+                "The share of the last 15 minutes' deliveries that the provider took.",
+                lambda found: None if found.rates is None else found.rates.acceptance,
+            ),
+            (
+                "otpvoice_channel_answered_ratio",
+                "The share of those reported on that got through.",
+                lambda found: None if found.rates is None else found.rates.answered,
+            ),
+        )
+        for name, words, read in gauges:
+            family = GaugeMetricFamily(name, words, labels=["channel"])
+            for channel, found in self._health.items():
+                value = read(found)
+                if value is not None:
+                    family.add_metric([channel], value)
+            yield family
+
+
+def channels_exposition(health: Mapping[str, ChannelHealth]) -> bytes:
+    """The channels' gauges as Prometheus reads them."""
+    registry = CollectorRegistry()
+    registry.register(_Channels(health))
+    return generate_latest(registry)
 
 
 def begin_span(method: str, carrier: dict[str, str]) -> Span:

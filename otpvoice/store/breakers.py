@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from otpvoice.store.tables import breaker, delivery
+from otpvoice.store.tables import breaker, challenge, delivery
 
 TRIPS_AFTER = 5
 """Failures in a row, over all processes, that open a channel's breaker."""
@@ -19,7 +19,7 @@ LONGEST_PAUSE = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerRow:
-    """A channel's breaker. ``open_until`` in the future: it is skipped."""
+    """A channel's breaker: while it :meth:`rests`, the channel is skipped."""
 
     channel: str
     failures: int
@@ -27,6 +27,10 @@ class BreakerRow:
     open_until: datetime | None
     reason: str | None
     updated_at: datetime
+
+    def rests(self, now: datetime) -> bool:
+        """Whether it is open. A pause that is longer than any was given by a clock that has been put back since."""
+        return self.open_until is not None and now < self.open_until <= now + LONGEST_PAUSE
 
 
 def states(connection: Connection) -> Mapping[str, BreakerRow]:
@@ -46,7 +50,7 @@ def failed(connection: Connection, channel: str, reason: str, now: datetime) -> 
             set_={"failures": breaker.c.failures + 1, "reason": reason, "updated_at": now},
         ).returning(breaker)
     ).one()
-    if row.failures < TRIPS_AFTER or (row.open_until is not None and row.open_until > now):
+    if row.failures < TRIPS_AFTER or BreakerRow(**row._mapping).rests(now):
         return None
     pause = min(FIRST_PAUSE * 2 ** min(row.trips, 10), LONGEST_PAUSE)
     opened = connection.execute(
@@ -105,7 +109,13 @@ def rates(connection: Connection, *, since: datetime) -> Mapping[str, Rates]:
             func.sum(case((reported & (delivery.c.state == "delivered"), 1), else_=0)).label("delivered"),
             func.sum(case((reported & (delivery.c.state == "failed"), 1), else_=0)).label("failed"),
         )
-        .where(delivery.c.created_at >= since, delivery.c.state.not_in(["queued", "sending"]))
+        # Found by the challenges' index: deliveries have none on their times, and no code outlives its challenge.
+        .join(challenge, challenge.c.id == delivery.c.challenge_id)
+        .where(
+            challenge.c.expires_at >= since,
+            delivery.c.created_at >= since,
+            delivery.c.state.not_in(["queued", "sending"]),
+        )
         .group_by(delivery.c.channel)
     )
     return {row.channel: Rates(**row._mapping) for row in rows}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, insert, select, update
@@ -91,12 +91,21 @@ _DUE = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
+_DUE_ELSEWHERE = _DUE.where(delivery.c.channel.not_in(bindparam("full", expanding=True)))
 _ANY_DUE = select(exists().where(delivery.c.due_at <= bindparam("now", type_=delivery.c.due_at.type)))
 _CLAIM = (
     update(delivery)
     .where(delivery.c.id.in_(bindparam("rows", expanding=True)))
     .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"), due_at=bindparam("until"))
     .returning(*_COLUMNS)
+)
+_SET_RIGHT = (
+    update(delivery)
+    .where(
+        delivery.c.due_at > bindparam("longest", type_=delivery.c.due_at.type),
+        delivery.c.created_at > bindparam("now", type_=delivery.c.created_at.type),
+    )
+    .values(due_at=bindparam("now"))
 )
 _HELD_BY = (delivery.c.id == bindparam("row"), delivery.c.lease_owner == bindparam("owner"))
 _RENEW = (
@@ -199,13 +208,16 @@ def by_reference(connection: Connection, provider: str, reference: str) -> Deliv
 
 
 def claim_due(
-    connection: Connection, *, owner: str, most: int, now: datetime, until: datetime
+    connection: Connection, *, owner: str, most: int, now: datetime, until: datetime, full: Sequence[str] = ()
 ) -> Sequence[DeliveryRow]:
     """Lease at most ``most`` deliveries that are due, whatever for; other claimants skip them (``SKIP LOCKED``).
 
-    Each is due again when the lease ends: what a dead process held is taken over by itself.
+    Each is due again when the lease ends: what a dead process held is taken over by itself. Those of the channels
+    that are ``full`` are left to others.
     """
-    ids = list(connection.execute(_DUE, {"most": most, "now": now}).scalars())
+    wanted = {"most": most, "now": now}
+    due = connection.execute(_DUE_ELSEWHERE, wanted | {"full": full}) if full else connection.execute(_DUE, wanted)
+    ids = list(due.scalars())
     if not ids:
         return ()
     claimed = [_row(row) for row in connection.execute(_CLAIM, {"rows": ids, "owner": owner, "until": until})]
@@ -226,6 +238,14 @@ def renew(connection: Connection, delivery_ids: Sequence[str], *, owner: str, un
 def release(connection: Connection, delivery_ids: Sequence[str], *, owner: str, now: datetime) -> int:
     """Hand back leases whose work was not begun: due at once, for anybody."""
     return connection.execute(_RELEASE, {"rows": list(delivery_ids), "owner": owner, "now": now}).rowcount
+
+
+def set_right(connection: Connection, now: datetime, *, longest: timedelta) -> int:
+    """Have what was made before the clock was put back looked after now, not when the time comes again.
+
+    A delivery that was made in the future is the sign; one that is due within ``longest``, a lease, is somebody's.
+    """
+    return connection.execute(_SET_RIGHT, {"now": now, "longest": now + longest}).rowcount
 
 
 def arm(connection: Connection, delivery_id: str, *, owner: str, tag: bytes, now: datetime) -> bool:

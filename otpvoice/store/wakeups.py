@@ -19,6 +19,8 @@ CHANNEL = "otpvoice_due"
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
 _SECONDS = 0.5
 """How soon a listener notices that it is to stop."""
+_CONNECT_SECONDS = 5
+"""How long it tries to connect: a stop waits for that, too."""
 
 
 def notify(connection: Connection) -> None:
@@ -53,7 +55,7 @@ class Listener:
         address = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
         while not self._stopped.is_set():
             try:
-                with psycopg.connect(address, autocommit=True) as connection:
+                with psycopg.connect(address, autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._wake()  # What was queued before we listened.
                     while not self._stopped.is_set():
