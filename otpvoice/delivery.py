@@ -259,7 +259,7 @@ def _settle(
     def settle(connection: Connection, now: datetime) -> Outcome:
         if state is DeliveryState.FAILED:
             # Before the delivery's row: challenges are always locked first.
-            challenges.allow_resend(connection, job.challenge.id, now)
+            challenges.hold(connection, ctx.tenant, job.challenge.id)
         row = deliveries.settle(
             connection,
             job.delivery.id,
@@ -275,6 +275,8 @@ def _settle(
             # The lease was taken over, or the provider's report came before its answer: that is written already.
             found = deliveries.hold(connection, job.delivery.id)
             return Outcome(challenge=job.challenge, delivery=found or job.delivery, error=error, at=now)
+        if state is DeliveryState.FAILED:
+            challenges.allow_resend(connection, row, now)
         data = {"channel": row.channel, "provider": row.provider, "step": row.step}
         more = {"reason": row.reason, "code": row.provider_code, "reference": row.reference}
         happened = [_event(f"delivery.{state.value}", ctx, job, data | {k: v for k, v in more.items() if v})]

@@ -159,7 +159,7 @@ def _go_on(
         return None
     if challenge.state_at(now) is not ChallengeState.PENDING:
         return None
-    challenges.allow_resend(connection, challenge.id, now)
+    challenges.allow_resend(connection, row, now)
     return advance(
         connection, now, ctx=ctx.of(challenge.tenant), challenge_id=challenge.id, step=row.step, cause="failed"
     )

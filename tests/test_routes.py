@@ -228,6 +228,22 @@ def test_a_failed_report_takes_the_next_step_and_the_late_sms_still_works(home: 
     assert service.verify_code(challenge.id, late).channel == "sms"
 
 
+def test_an_earlier_deliverys_failure_lifts_no_cooldown(home: Home) -> None:
+    """The call is under way: that the SMS before it failed is no reason for another one at once (P50, P54)."""
+    service = home.service()
+    challenge = service.issue_code(NUMBER, purpose="login")
+    home.clock.advance(30)
+    called = service.resend_code(challenge.id)
+    failed = {"delivery_id": challenge.delivery.id, "state": "failed", "reason": "unreachable"}
+    assert service.apply_report("sms", push(failed)).news == 1
+    assert service.get(challenge.id).resend_at == called.resend_at
+    with pytest.raises(RateLimited):
+        service.resend_code(challenge.id)
+    of_the_call = {"delivery_id": called.delivery.id, "state": "failed", "reason": "busy"}
+    assert service.apply_report("voice", push(of_the_call)).news == 1
+    assert service.get(challenge.id).resend_at == home.clock.now()
+
+
 def test_a_failed_report_of_an_invalid_number_ends_the_route(home: Home) -> None:
     service = home.service()
     challenge = service.issue_code(NUMBER, purpose="login")

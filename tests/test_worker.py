@@ -26,6 +26,7 @@ from otpvoice import (
 from otpvoice.channels.base import Message, Receipt, Report
 from otpvoice.clock import ManualClock
 from otpvoice.flow import Flow, call
+from otpvoice.reconciliation import look_after
 from otpvoice.store import deliveries, history, tables
 from otpvoice.worker import Worker
 from tests.conftest import NUMBER, OTHER_NUMBER, Maker
@@ -155,6 +156,27 @@ def test_an_unknown_outcome_is_reconciled_before_anything_rings(house: House) ->
     assert len(house.sms.sent) == 1
     assert house.voice.sent == ()
     assert service.verify_code(challenge.id, house.sms.sent[-1].code).channel == "sms"
+
+
+def test_a_worker_that_was_slow_lifts_no_cooldown(house: House) -> None:
+    """Its lease ran out and another one sent: its own end is no failure of the call that rings (P50, P54)."""
+    service = house.service(RouteStep(channel="voice"), cooldowns=(200 * SECOND,))
+    challenge = service.issue_code(NUMBER, purpose="login")
+    store, context = service._assembly.store, replace(service._context, deferred=True)
+
+    def claim(owner: str) -> deliveries.DeliveryRow:
+        return store.transact(
+            lambda connection, now: deliveries.claim_due(
+                connection, owner=owner, most=1, now=now, until=now + 60 * SECOND
+            )
+        )[0]
+
+    slow = claim("slow")
+    house.clock.advance(61)
+    service._runner.run(look_after(context, claim("other")))
+    service._runner.run(look_after(context, slow))
+    assert len(house.voice.sent) == 1
+    assert service.get(challenge.id).resend_at == challenge.resend_at
 
 
 def test_a_timer_that_ran_out_while_the_outcome_was_unknown_is_acted_on(house: House) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Integer, bindparam, exists, func, insert, or_, select, tuple_, update
 
 from otpvoice.policy import Policy
+from otpvoice.store.deliveries import DeliveryRow
 from otpvoice.store.ledgers import LedgerRow, row_of
 from otpvoice.store.tables import challenge, delivery, ledger
 from otpvoice.types import ChallengeState
@@ -100,6 +101,18 @@ _LIVE = select(func.count(), func.min(challenge.c.expires_at)).where(
     challenge.c.state == ChallengeState.PENDING.value,
     challenge.c.expires_at > bindparam("now", type_=challenge.c.expires_at.type),
     challenge.c.tenant == bindparam("tenant"),
+)
+_ALLOW_RESEND = (
+    update(challenge)
+    .where(
+        challenge.c.id == bindparam("row"),
+        ~exists().where(
+            delivery.c.challenge_id == bindparam("row"),
+            tuple_(delivery.c.created_at, delivery.c.step)
+            > tuple_(bindparam("made_at", type_=delivery.c.created_at.type), bindparam("of_step", type_=Integer())),
+        ),
+    )
+    .values(resend_at=bindparam("now"))
 )
 _TURN = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("key"), 0)))
 _LIVE_OF_RECIPIENT = _LIVE.where(challenge.c.recipient_key.in_(bindparam("keys", expanding=True)))
@@ -215,9 +228,12 @@ def note_send(connection: Connection, challenge_id: str, *, step: int, resend_at
     )
 
 
-def allow_resend(connection: Connection, challenge_id: str, now: datetime) -> None:
-    """Lift the cooldown: the last send reached nobody."""
-    connection.execute(update(challenge).where(challenge.c.id == challenge_id).values(resend_at=now))
+def allow_resend(connection: Connection, failed: DeliveryRow, now: datetime) -> None:
+    """Lift the cooldown of a held challenge: what was sent last reached nobody. An earlier delivery lifts nothing."""
+    connection.execute(
+        _ALLOW_RESEND,
+        {"row": failed.challenge_id, "made_at": failed.created_at, "of_step": failed.step, "now": now},
+    )
 
 
 def _row(columns: Mapping[Any, Any]) -> ChallengeRow:
