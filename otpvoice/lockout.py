@@ -63,17 +63,23 @@ class Ledger:
         )
 
 
-def retry_after(ledger: Ledger, policy: Policy, now: datetime) -> timedelta | None:
+def retry_after(ledger: Ledger, policy: Policy, now: datetime, *, codes: int = 1) -> timedelta | None:
     """How long to wait before anything is sent or accepted again; None: go ahead.
 
-    Checked at issue, resend and verify alike (CVE-2026-9798: a lock that one path forgot).
+    ``codes``: an attempt cannot be compared with fewer than so many. Checked at issue, resend and verify alike
+    (CVE-2026-9798: a lock that one path forgot).
     """
     waits = []
     if ledger.locked_until is not None and ledger.locked_until > now:
         waits.append(ledger.locked_until - now)
-    if ledger.failures(now) >= policy.stop_after:
-        waits.append(_until_fewer(ledger, policy.stop_after, now))
+    if room(ledger, policy, now) < codes:
+        waits.append(_until_fewer(ledger, policy.stop_after - codes + 1, now))
     return max(waits, default=None)
+
+
+def room(ledger: Ledger, policy: Policy, now: datetime) -> int:
+    """With how many codes an attempt may be compared before the ledger stops everything."""
+    return max(0, policy.stop_after - ledger.failures(now))
 
 
 def code_length(ledger: Ledger, policy: Policy, now: datetime) -> int:

@@ -93,9 +93,10 @@ def resting(connection: Connection, policy: Policy, now: datetime) -> Collection
     return {name for name, row in breakers.states(connection).items() if row.rests(now)}
 
 
-def locked(held: Sequence[LedgerRow], policy: Policy, now: datetime) -> LockedOut | None:
-    """The lock that holds, if any of these ledgers is locked."""
-    waits = [wait for item in held if (wait := lockout.retry_after(item.ledger, policy, now)) is not None]
+def locked(held: Sequence[LedgerRow], policy: Policy, now: datetime, *, codes: int = 1) -> LockedOut | None:
+    """The lock that holds, if any of these ledgers is locked, or has no room for a guess at so many codes at once."""
+    found = (lockout.retry_after(item.ledger, policy, now, codes=codes) for item in held)
+    waits = [wait for wait in found if wait is not None]
     return LockedOut(retry_after=max(waits)) if waits else None
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from otpvoice import codes, inputs, routing, totp, views
+from otpvoice import codes, inputs, lockout, routing, totp, views
 from otpvoice.context import TOTP, Context, Private, digest
 from otpvoice.errors import ChallengeClosed, CodeMismatch, MalformedCode, OTPVoiceError
 from otpvoice.flow import Flow, slow_hash, take_seat, transact
@@ -140,12 +140,15 @@ def charge_attempt(
         return ChallengeClosed(state.value)
     if row.attempts_left == 0:
         return ChallengeClosed(ChallengeState.EXHAUSTED.value)
-    locked = routing.locked(held, row.policy, now)
+    locked = routing.locked(held, row.policy, now, codes=totp.WINDOW if row.factor_id is not None else 1)
     if locked is not None:
         return locked
-    sent = _comparable(connection, row, typed)
     factor = _factor(connection, row, typed)
-    compared = len(sent) + (totp.WINDOW if factor is not None else 0)
+    of_app = totp.WINDOW if factor is not None else 0
+    # Every code that the attempt is compared with counts, so the ledger's last attempts may meet fewer: the newest.
+    room = min(lockout.room(item.ledger, row.policy, now) for item in held)
+    sent = _comparable(connection, row, typed)[: room - of_app]
+    compared = len(sent) + of_app
     if compared == 0:
         return MalformedCode(row.attempts_left)
     charged = [LedgerRow(id=item.id, ledger=item.ledger.charge(row.policy, now, codes=compared)) for item in held]

@@ -28,6 +28,7 @@ from otpvoice.store import challenges, deliveries, ledgers
 from tests.conftest import NUMBER, OTHER_NUMBER, SECRET, Otp, policies
 from tests.core_tools import embedded
 from tests.hostile import NO_CODES, NO_NAMES, NO_TEXT, SURROGATE
+from tests.test_concurrency import enrol
 
 
 @pytest.fixture(scope="module")
@@ -369,6 +370,42 @@ def test_nist_stops_at_its_bound(otp: Otp) -> None:
         service.issue_code(NUMBER, purpose="login")
     otp.clock.advance(stopped.value.retry_after)
     assert service.issue_code(NUMBER, purpose="login")
+
+
+def test_several_codes_at_once_do_not_outrun_the_bound(otp: Otp) -> None:
+    """A guess counts once a code it meets: the last ones meet the newest codes only, and an app's three or none."""
+    strict = {
+        name: Policy(
+            route=Route.of("totp", "voice"),
+            hash_profile="fast",
+            stop_after=4,
+            longer_after=4,
+            cooldowns=(timedelta(0),),
+        )
+        for name in policies()
+    }
+    service = otp.again(policies=strict)
+    challenge = service.issue_code(NUMBER, purpose="login", channel="voice")
+    codes = [otp.code]
+    for _ in range(2):
+        otp.clock.advance(1)
+        service.resend_code(challenge.id, channel="voice")
+        codes.append(otp.code)
+    wrong = next(code for code in map("{:06}".format, range(10)) if code not in codes)
+    for typed in (wrong, codes[0]):  # Three failures; then room for one, which the newest code takes.
+        with pytest.raises(CodeMismatch):
+            service.verify_code(challenge.id, typed)
+    assert failures(otp) == 4
+    with pytest.raises(LockedOut):
+        service.verify_code(challenge.id, codes[-1])
+    app = enrol(service, otp.clock)
+    otp.clock.advance(60)
+    on_app = service.issue_code(None, purpose="login", subject="alice")
+    with pytest.raises(CodeMismatch):
+        service.verify_code(on_app.id, app.at(otp.clock.now() + timedelta(hours=1)))
+    with pytest.raises(LockedOut) as stopped:
+        service.verify_code(on_app.id, app.at(otp.clock.now()))
+    assert stopped.value.retry_after > timedelta(days=365)
 
 
 # --- What closes a challenge
