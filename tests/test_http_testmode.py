@@ -64,6 +64,29 @@ def test_a_delivery_fails_as_told(house: House, recipient: str, reason: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        ("no_answer", "no_answer"),
+        ("busy", "busy"),
+        ("rejected", "rejected"),
+        ("unreachable", "unreachable"),
+        ("invalid_number", "recipient_rejected"),
+        ("no_balance", "no_balance"),
+        ("unavailable", "unavailable"),
+    ],
+)
+def test_every_outcome_of_a_delivery_is_shown_and_its_code_was_never_said(
+    make: Make, outcome: str, reason: str
+) -> None:
+    house = make(tenants={"t": {"test": True, "test_recipients": {FIXED: {"code": "012345", "outcome": outcome}}}})
+    client = house.client(house.key("t"))
+    opened = client.open(FIXED)
+    looked = client.get(f"/v1/challenges/{opened['id']}").json()
+    assert [(item["state"], item["reason"]) for item in looked["deliveries"]] == [("failed", reason)]
+    assert client.verify(opened["id"], "012345").status_code == 422
+
+
+@pytest.mark.parametrize(
     ("recipient", "status", "slug"),
     [(LOCKED, 429, "locked-out"), (DENIED, 403, "recipient-denied"), (LIMITED, 429, "rate-limited")],
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyotp
 import pytest
@@ -113,6 +114,33 @@ def test_services_rate_limits_and_attempts(sdk: Served, clock: ManualClock) -> N
     assert service.rate_limits(limit.sid).delete() is True
     assert verify.services(made.sid).delete() is True
     assert refusal(verify.services(made.sid).fetch) == (404, 20404)
+
+
+class Proxy:
+    """Gives the front the path prefix ``/otp``, and takes it off, as a reverse proxy does."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            assert scope["path"].startswith("/otp/"), "a client left the prefix"
+            scope = {**scope, "path": scope["path"][4:], "raw_path": scope["raw_path"][4:]}
+        await self._app(scope, receive, send)
+
+
+def test_behind_a_path_prefix_the_pages_of_a_list_lead_on_there(make: Make, clock: ManualClock) -> None:
+    front = Front.make(make, tenants={"shop": {"twilio": {"url": "set below"}}})
+    for number in range(3):
+        clock.advance(1)
+        front.post("/v2/Services", {"FriendlyName": f"s{number}"})
+    with served(replace(front.house, app=Proxy(front.house.app))) as url:
+        front.house.deps.tenants["shop"].extra["twilio"]["url"] = f"{url}/otp"  # type: ignore[index]
+        client = Client(front.account_sid, front.key)
+        client.verify.base_url = f"{url}/otp"
+        listed = client.verify.v2.services.list(page_size=1)
+        assert [item.friendly_name for item in listed] == ["s2", "s1", "s0", "Shop"]
+        assert all(item.url == f"{url}/otp/v2/Services/{item.sid}" for item in listed)
 
 
 def test_an_authenticator_app(sdk: Served, clock: ManualClock) -> None:
