@@ -277,7 +277,7 @@ class HousedWorker:
         self._worker.wake()
 
     def close(self) -> None:
-        """Stop it gracefully: what it has begun is finished, the rest is handed back."""
+        """Stop it gracefully: nothing more is begun, and what it has begun is finished."""
         with self._lock:
             if self._worker is not None:
                 self._worker.stop()
