@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from sqlalchemy import text
 
@@ -29,6 +30,10 @@ from otpvoice.store.engine import Store
 SECRET = "correct-horse-battery-staple-0123456789"
 NUMBER = "+84912345678"
 OTHER_NUMBER = "+84987654321"
+
+# A deadline for an example measures the machine and who else is using it, not the code.
+hypothesis.settings.register_profile("otpvoice", deadline=None)
+hypothesis.settings.load_profile("otpvoice")
 
 _names = itertools.count(1)
 
