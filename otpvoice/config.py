@@ -16,11 +16,13 @@ from otpvoice.channels.base import Channel
 from otpvoice.clock import Clock
 from otpvoice.codes import hash_profile
 from otpvoice.context import TOTP, Context
-from otpvoice.errors import ConfigurationError
+from otpvoice.errors import ConfigurationError, InvalidRequest
 from otpvoice.keys import Keyring, generate_secret
 from otpvoice.policy import PROFILE_NUMBERS, Policy, Route, RouteStep, default_policies
 from otpvoice.runner import HashingPool
 from otpvoice.settings import DEFAULT_DATABASE, Settings
+from otpvoice.speech.languages import canonical
+from otpvoice.speech.names import brand_name
 from otpvoice.speech.overrides import load_wordings
 from otpvoice.speech.wordings import Wordings
 from otpvoice.store.engine import Store
@@ -80,6 +82,13 @@ def assemble(
         raise ConfigurationError("no channel is configured, and so no purpose has a route")
     for policy in policies.values():
         hash_profile(policy.hash_profile)
+    try:  # Here, not with the first code: by then its send is charged.
+        brand_name(brand)
+        canonical(default_locale)
+    except InvalidRequest as error:
+        raise ConfigurationError(
+            f"brand (OTPVOICE_BRAND) and default_locale (OTPVOICE_DEFAULT_LOCALE): {error}"
+        ) from None
     return Assembly(
         context=Context(
             keyring=Keyring([secret] if isinstance(secret, str) else list(secret)),
