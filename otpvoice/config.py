@@ -81,10 +81,10 @@ def assemble(
         raise ConfigurationError("no channel is configured, and so no purpose has a route")
     for policy in policies.values():
         hash_profile(policy.hash_profile)
-    try:
+    try:  # Here, not with the first code: by then its send is charged.
         check_defaults(brand=brand, default_locale=default_locale, host=sms_host, app_hash=sms_app_hash)
     except InvalidRequest as error:
-        raise ConfigurationError(str(error)) from None
+        raise ConfigurationError(f"brand, default_locale, sms_host or sms_app_hash: {error}") from None
     return Assembly(
         context=Context(
             keyring=Keyring([secret] if isinstance(secret, str) else list(secret)),

@@ -15,6 +15,9 @@ from otpvoice.types import Address, Recipient
 LONGEST = 254
 """Characters a recipient may have: the longest mailbox of RFC 5321."""
 
+COUNTRIES = frozenset(phonenumbers.SUPPORTED_REGIONS)
+"""ISO 3166-1 alpha-2 codes of the countries that have telephone numbers."""
+
 _WRITTEN = re.compile(r"\+[0-9 ().\-/]{4,40}")
 _SATELLITE = frozenset({870, 878, 881, 882, 883, 979})
 _CLASSES = {

@@ -86,6 +86,16 @@ def test_a_provider_that_is_away(itnio: SimulatedItnio) -> None:
     assert "base_url" in line(ran, "itnio credentials")
 
 
+def test_a_country_that_is_none(monkeypatch: pytest.MonkeyPatch, itnio: SimulatedItnio) -> None:
+    """Nobody could be called there, and every other line would be ok."""
+    monkeypatch.setenv("OTPVOICE_COUNTRIES", "vn,uk")
+    ran = run("doctor")
+    assert ran.code == 1
+    assert line(ran, "countries").startswith("wrong")
+    assert "of UK" in line(ran, "countries")
+    assert "GB" in line(ran, "countries")
+
+
 def test_no_list_of_countries_is_a_warning(monkeypatch: pytest.MonkeyPatch, itnio: SimulatedItnio) -> None:
     monkeypatch.delenv("OTPVOICE_COUNTRIES")
     ran = run("doctor")

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from otpvoice import config, settings, upkeep
+from otpvoice import config, recipients, settings, upkeep
 from otpvoice.channels.base import Finding
 from otpvoice.channels.console import printable
 from otpvoice.cli.db import missing, where
@@ -160,6 +160,14 @@ def _countries(ctx: Context) -> Check:
             remedy="list the countries of your users, OTPVOICE_COUNTRIES=VN,TH: it stops most call fraud",
         )
     listed = sorted({code for policy in ctx.policies.values() for code in policy.countries or ()})
+    unknown = [code for code in listed if code not in recipients.COUNTRIES]
+    if unknown:
+        return Check(
+            name="countries",
+            verdict=Verdict.WRONG,
+            detail=f"no telephone number is of {', '.join(unknown)}",
+            remedy="use ISO 3166-1 alpha-2 codes: GB, not UK",
+        )
     return Check(name="countries", verdict=Verdict.OK, detail=f"only {', '.join(listed) or 'none'}")
 
 
