@@ -83,9 +83,10 @@ class Metrics:
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
-def begin_span(method: str, carrier: dict[str, str]) -> Span:
+def begin_span(method: str, parent: str | None) -> Span:
     """A server span under the caller's (W3C ``traceparent``). Without an SDK it records nothing."""
-    return tracer.start_span(method, context=propagate.extract(carrier), kind=SpanKind.SERVER)
+    context = None if parent is None else propagate.extract({"traceparent": parent})
+    return tracer.start_span(method, context=context, kind=SpanKind.SERVER)
 
 
 def end_span(span: Span, *, method: str, route: str, status: int) -> None:
