@@ -20,6 +20,7 @@ from otpvoice.http.models import (
     ChallengeOut,
     EventOut,
     EventsOut,
+    NextOut,
     Nothing,
     ResendIn,
     VerifiedOut,
@@ -219,6 +220,6 @@ async def _failed(
     more: dict[str, Any] = {"attempts_left": 0, "resend_at": None, "next_step": None}
     if isinstance(error, errors.CodeMismatch) and error.attempts_left:
         after = error.after or await service.get(challenge_id)
-        told = ChallengeOut.of(after, whole=False).model_dump(mode="json", include={"resend_at", "next_step"})
-        more = {"attempts_left": error.attempts_left, **told}
+        told = NextOut(resend_at=after.resend_at, next_step=after.next_step)
+        more = {"attempts_left": error.attempts_left, **told.model_dump(mode="json")}
     return problems.answer(errors.VerificationFailed(), more=more)

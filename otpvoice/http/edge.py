@@ -57,7 +57,7 @@ class Edge:
         said = headers.get("x-request-id", "")
         request_id = said if _REQUEST_ID.fullmatch(said) else secrets.token_hex(12)
         answered = _Answered(send, request_id, secure=scope["scheme"] == "https", docs=self._docs(scope))
-        span = telemetry.begin_span(telemetry.method(scope["method"]), {"traceparent": headers.get("traceparent", "")})
+        span = telemetry.begin_span(telemetry.method(scope["method"]), headers.get("traceparent"))
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:

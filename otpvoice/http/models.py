@@ -199,6 +199,13 @@ class ChallengeOut(Out):
         )
 
 
+class NextOut(Out):
+    """What the holder of an open challenge may do next."""
+
+    resend_at: datetime | None
+    next_step: str | None
+
+
 class VerifiedOut(Out):
     """A success. Act on the proof, not on the status."""
 

@@ -128,9 +128,10 @@ def channels_exposition(health: Mapping[str, ChannelHealth]) -> bytes:
     return generate_latest(registry)
 
 
-def begin_span(method: str, carrier: dict[str, str]) -> Span:
+def begin_span(method: str, parent: str | None) -> Span:
     """A server span under the caller's (W3C ``traceparent``). Without an SDK it records nothing."""
-    return tracer.start_span(method, context=propagate.extract(carrier), kind=SpanKind.SERVER)
+    context = None if parent is None else propagate.extract({"traceparent": parent})
+    return tracer.start_span(method, context=context, kind=SpanKind.SERVER)
 
 
 def end_span(span: Span, *, method: str, route: str, status: int) -> None:
