@@ -62,6 +62,23 @@ class DatabaseClock:
         return then + timedelta(seconds=_steady() - steady)
 
 
+class Pace:
+    """Says when it is time again for something that a process does now and then. Safe between threads."""
+
+    def __init__(self, every: timedelta) -> None:
+        self.every = every
+        self._lock = Lock()
+        self._next: datetime | None = None
+
+    def due(self, now: datetime) -> bool:
+        """Whether it is time, to the first who asks; everybody else is told to wait. A clock put back makes it due."""
+        with self._lock:
+            if self._next is not None and now < self._next <= now + self.every:
+                return False
+            self._next = now + self.every
+            return True
+
+
 class ManualClock:
     """A clock that stands still until it is moved: for tests, and for your own tests."""
 

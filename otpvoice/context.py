@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from otpvoice import inputs
 from otpvoice.channels.base import Channel
+from otpvoice.clock import Pace
 from otpvoice.errors import ConfigurationError, UnknownChannel, UnknownPurpose
 from otpvoice.keys import Keyring
 from otpvoice.policy import Policy
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 TOTP = "totp"
 """The route step that asks for an authenticator-app code: nothing is sent, so it is no channel."""
+
+SWEEP = timedelta(seconds=15)
+"""How often a process writes expired challenges down and wipes their tags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,8 @@ class Context:
     deferred: bool = False
     """Whether a worker sends: issuing only queues then, and answers alike and as fast whatever a provider does."""
     randbelow: Callable[[int], int] = field(default=secrets.randbelow, repr=False)
+    sweeps: Pace = field(default_factory=lambda: Pace(SWEEP), repr=False, compare=False)
+    """When this process, if no worker runs, sweeps again."""
 
     def __post_init__(self) -> None:
         for purpose, policy in self.policies.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,7 +26,7 @@ from otpvoice.flow import Flow, take_seat, transact, undo
 from otpvoice.guard import classes, limits
 from otpvoice.policy import Policy
 from otpvoice.routing import Job
-from otpvoice.store import challenges, deliveries, events, factors, ledgers
+from otpvoice.store import challenges, deliveries, events, factors, history, ledgers
 from otpvoice.store.challenges import ChallengeRow
 from otpvoice.store.deliveries import DeliveryRow
 from otpvoice.store.events import Event
@@ -35,6 +36,11 @@ from otpvoice.types import Binding, Challenge, ChallengeState, Code, DeliverySta
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+log = logging.getLogger("otpvoice.issuance")
+
+SWEPT = 100
+"""Expired challenges that one sweep writes down: the person whose code was just sent waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +161,20 @@ def _reserve_and_send(
             queued = opened.before if opened.job is None else [*opened.before, opened.job.delivery]
             return views.challenge(ctx, opened.challenge, queued, opened.at)
         outcomes = yield from send(ctx, opened.job, seat)
+        if ctx.sweeps.due(opened.at):
+            yield from _sweep()
         return _answer(ctx, outcomes, opened.before)
     finally:
         if seat is not None:
             seat.release()
+
+
+def _sweep() -> Flow[None]:
+    """What a worker does elsewhere: write down what has run out, and wipe its tags (property P70)."""
+    try:
+        yield from transact(partial(history.expire, batch=SWEPT))
+    except OTPVoiceError as error:  # The code is on its way: whoever asked for it hears of that.
+        log.warning("expired challenges could not be swept: %s", error)
 
 
 def _wish(

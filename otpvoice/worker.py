@@ -18,7 +18,7 @@ from datetime import timedelta
 from functools import partial
 
 from otpvoice.config import Assembly
-from otpvoice.context import Context
+from otpvoice.context import SWEEP, Context
 from otpvoice.errors import OTPVoiceError, StoreUnavailable
 from otpvoice.flow import Flow, transact
 from otpvoice.reconciliation import look_after
@@ -37,8 +37,6 @@ POLL = timedelta(milliseconds=200)
 """How often the database is asked for work; where it can notify, it also wakes the worker at once."""
 GRACE = timedelta(seconds=30)
 """How long a stopping worker waits for what it has begun."""
-SWEEP = timedelta(seconds=15)
-"""How often expired challenges are written down and their tags wiped."""
 SWEPT = 500
 """Challenges that one transaction sweeps."""
 _BACK_OFF = (0.5, 1.0, 2.0, 5.0)

@@ -177,7 +177,7 @@ def test_an_older_revision_is_refused_until_it_is_upgraded(services: Maker, data
 def test_an_empty_postgresql_says_what_to_do(services: Maker, database_url: str) -> None:
     """A shared database is never created by whichever process happens to start first."""
     emptied(database_url)
-    with pytest.raises(SchemaMismatch, match="empty: run `otpvoice db upgrade`"):
+    with pytest.raises(SchemaMismatch, match="no schema yet: run `otpvoice db upgrade`"):
         services().issue_code(NUMBER, purpose="login")
     assert in_transaction(database_url, lambda connection: inspect(connection).get_table_names()) == []
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.event import listen
 
 from otpvoice import ChallengeClosed, ChallengeState, CodeMismatch
 from otpvoice.channels.base import Finding
 from otpvoice.channels.memory import Memory
-from otpvoice.errors import ProviderUnavailable
-from otpvoice.flow import Flow
-from otpvoice.store import tables
+from otpvoice.errors import ProviderUnavailable, StoreUnavailable
+from otpvoice.flow import Flow, undo
+from otpvoice.store import history, tables
 from otpvoice.upkeep import EVENTS_KEPT, LEDGERS_KEPT, purge
-from tests.conftest import NUMBER, Otp
+from tests.conftest import NUMBER, OTHER_NUMBER, Maker, Otp
 
 DAY = timedelta(days=1)
 
@@ -52,6 +53,47 @@ def test_what_has_run_out_is_written_down_and_wiped(otp: Otp) -> None:
     assert (found.state, found.closed_at) == (ChallengeState.EXPIRED, challenge.expires_at)
     assert otp.service.events(challenge.id)[-1].kind == "challenge.expired"
     assert otp.service.purge().expired == 0
+
+
+def test_who_issues_wipes_what_has_run_out_where_no_worker_does(otp: Otp) -> None:
+    """P70: with neither a worker nor a purge, its tags are gone with the next code that anybody asks for."""
+    lost = otp.service.issue_code(NUMBER, purpose="login")
+    otp.clock.advance(timedelta(minutes=6))
+    other = otp.service.issue_code(OTHER_NUMBER, purpose="login")
+    assert otp.service.get(lost.id).state is ChallengeState.EXPIRED
+    assert rows(otp, "delivery", tables.delivery.c.tag.is_not(None)) == 1
+    assert rows(otp, "challenge", tables.challenge.c.state == "expired") == 1
+    assert otp.service.verify_code(other.id, otp.code)
+    assert not otp.service._context.sweeps.due(otp.clock.now())
+
+
+def test_a_sweep_that_fails_takes_nothing_from_who_asked(otp: Otp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> int:
+        raise StoreUnavailable("the database is away")
+
+    monkeypatch.setattr(history, "expire", away)
+    challenge = otp.service.issue_code(NUMBER, purpose="login")
+    assert otp.service.verify_code(challenge.id, otp.code)
+
+
+def test_what_has_run_out_is_found_among_the_open_ones_only(database_url: str, services: Maker) -> None:
+    """The cost of a sweep does not grow with history: it reads the index of what is open."""
+    store = services()._assembly.store
+    seen: list[tuple[str, Any]] = []
+
+    def look(connection: Connection, now: datetime) -> str:
+        if not store.sqlite:
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+            connection.execute(text("DROP INDEX ix_challenge_expiry"))  # As good, while there is no history.
+        listen(
+            connection, "before_cursor_execute", lambda _c, _u, statement, given, *_: seen.append((statement, given))
+        )
+        history.expire(connection, now, batch=10)
+        statement, given = seen[0]
+        explain = "EXPLAIN QUERY PLAN " if store.sqlite else "EXPLAIN "
+        return undo(str(connection.exec_driver_sql(explain + statement, given).all()))
+
+    assert "ix_challenge_open" in store.transact(look)
 
 
 def test_challenges_are_kept_a_day(otp: Otp) -> None:

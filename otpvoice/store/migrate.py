@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, inspect
 
 from otpvoice.errors import SchemaMismatch
 
-REVISION = "0004"
+REVISION = "0005"
 """The revision that this version reads and writes; a test holds it equal to the newest migration."""
 
 OCCUPIED = (

@@ -117,6 +117,7 @@ Index(
     postgresql_where=_LIVE,
 )
 Index("ix_challenge_expiry", challenge.c.expires_at)
+Index("ix_challenge_open", challenge.c.expires_at, sqlite_where=_LIVE, postgresql_where=_LIVE)
 
 delivery = Table(
     "delivery",
