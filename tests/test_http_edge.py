@@ -19,7 +19,8 @@ from otpvoice.errors import ConfigurationError, OTPVoiceError, ProviderUnavailab
 from otpvoice.http import addresses, housekeeping, logs, problems, telemetry
 from otpvoice.http import app as application
 from otpvoice.http.settings import HttpSettings
-from tests.conftest import NUMBER
+from otpvoice.settings import Settings
+from tests.conftest import NUMBER, SECRET
 from tests.http_tools import House, Make, houses
 
 
@@ -392,6 +393,16 @@ def test_spans_are_exported_before_the_process_ends(make: Make, monkeypatch: pyt
 def test_a_wrong_setting_is_named(table: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         HttpSettings.from_table(table)
+
+
+@pytest.mark.parametrize("table", [{"development": True}, {"channels": {"voice": {"type": "console"}}}])
+def test_what_prints_codes_is_no_production(table: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """P81: refused where production is written down, and told where nothing is."""
+    told = {"secret": [SECRET], **table}
+    with pytest.raises(ConfigurationError, match="not with mode"):
+        application.create_app(Settings(http={"mode": "production"}, **told))
+    application.create_app(Settings(**told))
+    assert "no production" in caplog.text
 
 
 def test_every_error_of_the_package_has_its_row() -> None:

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from otpvoice import ProofRejected
+from otpvoice.channels.memory import Memory, MemorySettings
 from otpvoice.clock import ManualClock
 from otpvoice.keys import Keyring
 from otpvoice.proof import ALGORITHM, TYPE, binding_hash, jwks, sign, verify_proof
-from tests.conftest import NUMBER, OTHER_NUMBER, SECRET
+from tests.conftest import NUMBER, OTHER_NUMBER, SECRET, policies
 from tests.http_tools import Client, House, Make, houses
 
 AUDIENCE = "https://shop.example"
@@ -67,6 +68,18 @@ def test_equal_recipients_have_equal_keys_and_others_others(house: House) -> Non
 
     first, second, other = (proved(house, shop, recipient=number) for number in (NUMBER, NUMBER, OTHER_NUMBER))
     assert key(first) == key(second) != key(other)
+
+
+def test_mailboxes_that_differ_in_case_prove_nothing_of_each_other(make: Make) -> None:
+    """P40: on some servers they are two people's. Limits take them for one, a proof is for the one written to."""
+    mail = Memory("mail", MemorySettings(medium="email"))
+    house = make(channels=[mail], policies=policies("mail"))
+    shop = house.client()
+    opened = shop.open("MIKE@example.org")
+    token = str(shop.verify(opened["id"], mail.sent[-1].code).json()["proof"])
+    other = shop.post("/v1/proofs/redeem", {"proof": token, "recipient": "mike@example.org"})
+    assert (other.status_code, other.json()["type"]) == (422, "urn:otpvoice:problem:proof-invalid")
+    assert shop.post("/v1/proofs/redeem", {"proof": token, "recipient": "MIKE@EXAMPLE.ORG"}).status_code == 200
 
 
 def test_a_proof_is_redeemed_once(house: House) -> None:

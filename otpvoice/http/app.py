@@ -12,7 +12,9 @@ from fastapi import FastAPI
 
 import otpvoice.settings
 from otpvoice import config
+from otpvoice.channels.console import Console
 from otpvoice.clock import Clock
+from otpvoice.errors import ConfigurationError
 from otpvoice.http import (
     challenges,
     housekeeping,
@@ -89,6 +91,7 @@ def create_app(
         metrics=telemetry.Metrics(tenants=served, purposes=purposes),
     )
 
+    _check_mode(deps)
     front.check(deps)
     webhooks.check(deps)
 
@@ -127,6 +130,17 @@ def create_app(
     app.add_middleware(BodyLimits, settings=http)
     app.add_middleware(Edge, deps=deps)
     return app
+
+
+def _check_mode(deps: Deps) -> None:
+    """What prints codes is no production (property P81). Raises :class:`~otpvoice.errors.ConfigurationError`."""
+    printing = sorted(name for name, channel in deps.context.channels.items() if isinstance(channel, Console))
+    if not printing and not deps.settings.development:
+        return
+    what = f"channel {printing[0]!r} prints codes" if printing else "development is on"
+    if deps.settings.http.get("mode") == "production":
+        raise ConfigurationError(f'{what}: not with mode = "production" in [http]')
+    log.warning("%s: this is no production", what)
 
 
 async def _kept_running(work: Callable[[Deps], Awaitable[None]], deps: Deps) -> None:
