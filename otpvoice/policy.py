@@ -6,9 +6,11 @@ what is already open.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Literal, Self, get_args
 
 from otpvoice.errors import ConfigurationError
@@ -260,17 +262,22 @@ class Policy:
         """Plain values for the store; :meth:`from_json` is the reverse."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """The policy that :meth:`to_json` wrote."""
-        values = dict(stored)
-        values["route"] = Route(steps=tuple(RouteStep.from_json(step) for step in values["route"]))
-        for name in ("ttl", "lock_for", "lock_cap"):
-            values[name] = timedelta(seconds=values[name])
-        values["cooldowns"] = tuple(timedelta(seconds=s) for s in values["cooldowns"])
-        values["denied_classes"] = frozenset(values["denied_classes"])
-        values["countries"] = None if values["countries"] is None else frozenset(values["countries"])
-        return cls(**values)
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> Policy:
+        """The policy that :meth:`to_json` wrote. Equal ones are read once: every attempt asks."""
+        return _read(json.dumps(stored))
+
+
+@lru_cache(maxsize=256)
+def _read(stored: str) -> Policy:
+    values = json.loads(stored)
+    values["route"] = Route(steps=tuple(RouteStep.from_json(step) for step in values["route"]))
+    for name in ("ttl", "lock_for", "lock_cap"):
+        values[name] = timedelta(seconds=values[name])
+    values["cooldowns"] = tuple(timedelta(seconds=s) for s in values["cooldowns"])
+    values["denied_classes"] = frozenset(values["denied_classes"])
+    values["countries"] = None if values["countries"] is None else frozenset(values["countries"])
+    return Policy(**values)
 
 
 _IS: Mapping[str, Callable[[Any], bool]] = {
