@@ -31,7 +31,7 @@ demands that the schedules and the races of this directory notice.
 | `_HOLD … FOR UPDATE` at resend (PostgreSQL) | plain `SELECT` | race: two calls in one cooldown |
 | `counters.charge`: one conditional upsert (PostgreSQL) | read, then write | race: calls beyond the day's limit |
 | `challenges._take_turns` before the look at what is live (PostgreSQL) | nothing is held | race: too many open |
-| `BEGIN IMMEDIATE` (SQLite) | the driver's autocommit | race: the ledger loses a failure |
+| `BEGIN IMMEDIATE` (SQLite) | the driver's own BEGIN, at the first write | race: the ledger loses a failure |
 | `_Seat.hand_over` | the caller keeps the place | a place is given back twice |
 | `codes.tag` binds the challenge's id | not bound | a moved tag verifies |
 | `Keyring.seal(context=challenge)` | no context | a moved recipient opens |
@@ -101,7 +101,7 @@ def _stored_state(patch: pytest.MonkeyPatch) -> None:
 
 def _lock_not_asked_at_verify(patch: pytest.MonkeyPatch) -> None:
     class Forgetful:
-        locked = staticmethod(lambda *_: None)
+        locked = staticmethod(lambda *_, **__: None)
 
     patch.setattr(verification, "routing", Forgetful)
 

@@ -180,7 +180,8 @@ class Store:
             raise ConfigurationError("PostgreSQL needs psycopg: pip install 'otpvoice[postgres]'") from None
         event.listen(engine, "connect", _prepare_sqlite if self.sqlite else _prepare_postgres)
         if self.sqlite:
-            event.listen(engine, "begin", _begin_immediate)
+            # Not an event of the engine: one listener, of whatever kind, slows every statement down.
+            engine.dialect.do_begin = _begin_immediate  # type: ignore[method-assign]
         return engine
 
 
@@ -190,7 +191,6 @@ def _check_directory(url: URL) -> None:
 
 
 def _prepare_sqlite(dbapi: Any, _record: Any) -> None:
-    dbapi.isolation_level = None  # The driver opens no transactions of its own; _begin_immediate does.
     cursor = dbapi.cursor()
     _switch_to_wal(cursor)
     cursor.execute("PRAGMA synchronous = FULL")  # A charged attempt survives a power cut.
@@ -225,9 +225,10 @@ def _prepare_postgres(dbapi: Any, _record: Any) -> None:
     dbapi.commit()
 
 
-def _begin_immediate(connection: Connection) -> None:
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin_immediate(dbapi_connection: Any) -> None:
+    """The driver's own BEGIN waits for the first write: two that have read by then cannot both go on."""
+    if dbapi_connection.isolation_level is not None:  # None is the driver's word for autocommit.
+        dbapi_connection.execute("BEGIN IMMEDIATE")
 
 
 def _worth_another_try(error: SQLAlchemyError) -> bool:
