@@ -106,6 +106,10 @@ class Process:
         return self.popen.wait(timeout=60)
 
 
+PATIENT = "header_timeout = 60\nbody_timeout = 60"
+"""A machine that is busy with other tests reads slowly: that is no slow client."""
+
+
 @dataclass(slots=True)
 class Installation:
     """A configuration file and a database, for as many processes as wanted."""
@@ -131,7 +135,7 @@ class Installation:
 
             [http]
             log_level = "info"
-            {http}
+            {http or PATIENT}
 
             {extra or "[tenants.shop]"}
             """

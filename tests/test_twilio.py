@@ -564,7 +564,7 @@ class TestServices:
     def test_a_service_does_not_shorten_the_policys_codes(self, make: Make) -> None:
         """What the operator's policy asks for is no parameter's to lower (P17), nor an older service's."""
         older = Front.make(make, service={"CodeLength": "7"})
-        front = Front.make(make, policies=front_policies(code_length=8))
+        front = Front.make(make, policies=front_policies(code_length=8), tenants={"shop": {}})
         assert told(front.post("/v2/Services", {"FriendlyName": "x", "CodeLength": "7"})) == (400, 60200)
         front.service_sid = older.service_sid
         assert front.get(front.url).json()["code_length"] == 8
