@@ -35,11 +35,22 @@ def shared(
     installation = Installation(
         tmp_path_factory.mktemp("served"), _database(postgres, name, create_from="otpvoice_template"), Phone()
     )
-    installation.configure(http="header_timeout = 0.5\nbody_timeout = 0.5\nverify_body = 4096")
+    installation.configure()
     first, second = installation.start("--workers", "2"), installation.start()
     yield installation, first.wait(), second.wait(), installation.key()
     installation.close()
     _maintain(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def hasty(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A process that waits for nobody: for callers that never end."""
+    directory = tmp_path_factory.mktemp("hasty")
+    shutil.copy(sqlite_template, directory / "otpvoice.db")
+    installation = Installation(directory, f"sqlite:///{directory / 'otpvoice.db'}", Phone())
+    installation.configure(http="header_timeout = 0.5\nbody_timeout = 0.5\nverify_body = 4096")
+    yield installation.start().wait()
+    installation.close()
 
 
 def opened(client: httpx.Client, number: str) -> str:
@@ -193,12 +204,9 @@ def test_a_client_that_hangs_up_spends_its_attempt(shared: tuple[Installation, P
         b"",
     ],
 )
-def test_what_is_no_request_ends_its_connection_and_nothing_else(
-    shared: tuple[Installation, Process, Process, str], bytes_: bytes
-) -> None:
+def test_what_is_no_request_ends_its_connection_and_nothing_else(hasty: Process, bytes_: bytes) -> None:
     """Headers without end, two lengths, smuggling, TLS to a plain port, bytes that stop coming: all end."""
-    _installation, _first, second, _key = shared
-    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+    with socket.create_connection(("127.0.0.1", hasty.port)) as connection:
         connection.settimeout(20)
         connection.sendall(bytes_)
         answer = b""
@@ -209,7 +217,7 @@ def test_what_is_no_request_ends_its_connection_and_nothing_else(
             pass
     assert b" 200 " not in answer.split(b"\r\n", 1)[0]
     assert b" 5" not in answer.split(b"\r\n", 1)[0]
-    assert httpx.get(f"{second.url}/healthz").status_code == 200
+    assert httpx.get(f"{hasty.url}/healthz").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -220,14 +228,11 @@ def test_what_is_no_request_ends_its_connection_and_nothing_else(
         ("Transfer-Encoding: chunked", b"408"),
     ],
 )
-def test_who_is_answered_and_sends_on_is_hung_up_on(
-    shared: tuple[Installation, Process, Process, str], framing: str, status: bytes
-) -> None:
+def test_who_is_answered_and_sends_on_is_hung_up_on(hasty: Process, framing: str, status: bytes) -> None:
     """A byte now and then, for ever, would hold a connection for ever; and 4096 of them every place there is."""
-    _installation, _first, second, _key = shared
     head = f"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
     answer, ended = b"", False
-    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+    with socket.create_connection(("127.0.0.1", hasty.port)) as connection:
         connection.sendall(head.encode() + (b"1000\r\n" if "chunked" in framing else b""))
         connection.settimeout(0.1)
         for _ in range(400):
@@ -245,11 +250,10 @@ def test_who_is_answered_and_sends_on_is_hung_up_on(
     assert answer.split(b" ")[1] == status
 
 
-def test_what_is_no_http_after_an_answer_is_no_trouble(shared: tuple[Installation, Process, Process, str]) -> None:
+def test_what_is_no_http_after_an_answer_is_no_trouble(hasty: Process) -> None:
     """The answer is there already; a second one is neither sent nor tried."""
-    _installation, _first, second, _key = shared
     head = b"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n"
-    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+    with socket.create_connection(("127.0.0.1", hasty.port)) as connection:
         connection.settimeout(20)
         connection.sendall(head + b" " * 0x8000 + b"\r\n")
         answer = connection.recv(65536)
@@ -257,18 +261,17 @@ def test_what_is_no_http_after_an_answer_is_no_trouble(shared: tuple[Installatio
         while connection.recv(65536):
             pass
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert "Fatal error" not in second.log.read_text()
-    assert "LocalProtocolError" not in second.log.read_text()
+    assert "Fatal error" not in hasty.log.read_text()
+    assert "LocalProtocolError" not in hasty.log.read_text()
 
 
 def test_a_body_with_two_lengths_is_refused_and_its_connection_ends(
-    shared: tuple[Installation, Process, Process, str],
+    hasty: Process,
 ) -> None:
     """RFC 9112 6.3: a proxy that takes the other length would hand us one caller's body as another's request."""
-    _installation, _first, second, _key = shared
     smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     head = b"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", second.port)) as connection:
+    with socket.create_connection(("127.0.0.1", hasty.port)) as connection:
         connection.settimeout(20)
         connection.sendall(head % len(smuggled) + smuggled)
         answer = b""
