@@ -328,6 +328,19 @@ def test_a_database_that_goes_away_fails_closed(otp: Otp) -> None:
     assert otp.service.verify_code(challenge.id, otp.code)
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_server_that_vanished_is_noticed(database_url: str) -> None:
+    """Bytes that nobody acknowledges end a connection, not TCP's own patience; the URL has the last word."""
+    seen: list[dict[str, Any]] = []
+    for url in (database_url, f"{database_url}&tcp_user_timeout=7000"):
+        own = Store(url)
+        event.listen(own.engine(), "do_connect", lambda _dialect, _record, _args, options: seen.append(options))
+        assert own.transact(lambda connection, _now: connection.execute(select(1)).scalar_one()) == 1
+        own.close()
+    assert [int(options["tcp_user_timeout"]) for options in seen] == [20_000, 7000]
+    assert all(options["keepalives_idle"] + 3 * options["keepalives_interval"] <= 60 for options in seen)
+
+
 # --- Time
 
 

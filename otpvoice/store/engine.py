@@ -37,6 +37,17 @@ _POSTGRES_SESSION = (
     f"SET idle_in_transaction_session_timeout = '{2 * BUSY_SECONDS}s'",
 )
 
+_POSTGRES_CONNECTION = {
+    "connect_timeout": BUSY_SECONDS,
+    # A server that vanished with its network says nothing: unanswered bytes end the connection, in milliseconds, and an
+    # idle one is asked whether it is there. Without these a transaction would wait for as long as TCP does, minutes.
+    "tcp_user_timeout": 2 * BUSY_SECONDS * 1000,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""What libpq is told unless the URL says otherwise."""
+
 
 def parse_url(url: str) -> URL:
     """A database URL as SQLAlchemy takes it; ``postgres://`` and ``postgresql://`` mean psycopg 3.
@@ -173,7 +184,8 @@ class Store:
             options |= {"max_overflow": 0, "connect_args": {"timeout": BUSY_SECONDS, "check_same_thread": False}}
             options |= {"poolclass": QueuePool}
         else:
-            options |= {"max_overflow": 0, "connect_args": {"connect_timeout": BUSY_SECONDS}}
+            given = {name: value for name, value in _POSTGRES_CONNECTION.items() if name not in self.url.query}
+            options |= {"max_overflow": 0, "connect_args": given}
         try:
             engine = create_engine(self.url, **options)
         except (ModuleNotFoundError, NoSuchModuleError):
