@@ -204,6 +204,8 @@ def test_a_process_that_is_stopping_is_not_ready(make: Make) -> None:
     house = make()
     house.deps.stopping = True
     assert house.client(None).get("/readyz").json() == {"status": "stopping"}
+    assert house.client(None).request("HEAD", "/readyz").status_code == 503
+    assert house.client(None).request("HEAD", "/healthz").status_code == 200
 
 
 def test_a_request_that_a_stopping_process_gives_up_is_a_503(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,12 +19,14 @@ _FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host
 _UNAVAILABLE: Responses = {503: {"model": StatusOut, "description": "It cannot take requests."}}
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Whether the process lives", responses=answers(always=()))
 async def healthz() -> StatusOut:
     """Asks nothing of anybody: a database that is away is no reason to kill the process."""
     return StatusOut(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz", summary="Whether the process can take requests", responses=_UNAVAILABLE, response_model=StatusOut
 )
