@@ -217,7 +217,9 @@ def _policy_value(kind: str, value: Any) -> Any:
     if kind.startswith("frozenset"):
         upper = "None" in kind
         return frozenset(str(item).upper() if upper else str(item) for item in _list(value))
-    if kind == "int":
+    if kind == "int | None" and value is None:
+        return None
+    if kind.startswith("int"):
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError("must be a whole number")
         return value

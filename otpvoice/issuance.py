@@ -244,7 +244,7 @@ def _open(connection: Connection, now: datetime, *, ctx: Context, wish: _Wish) -
         return undo(step)
     if wish.policy.route.channels[step] != TOTP:
         factor = None
-    sending = limits.of_send(wish.policy, wish.recipient_keys) if factor is None else ()
+    sending = routing.sending(ctx, wish.policy, wish.private) if factor is None else ()
     # The look at what is live comes last: it holds back all others who open challenges for this recipient.
     refused = routing.charge(connection, [*sending, *limits.of_client(wish.policy, wish.client_keys)], now)
     live, earliest = challenges.live(
@@ -332,7 +332,7 @@ def _reserve_resend(
         return undo(RateLimited(f"{row.policy.max_sends} sends a challenge", retry_after=row.expires_at - now))
     if row.resend_at > now:
         return undo(RateLimited("a code was sent a moment ago", retry_after=row.resend_at - now))
-    refused = routing.charge(connection, limits.of_send(row.policy, routing.recipient_keys(ctx, private)), now)
+    refused = routing.charge(connection, routing.sending(ctx, row.policy, private), now)
     if refused is not None:
         return undo(refused)
     resend_at = now + row.policy.cooldown_after(row.sends + 1)

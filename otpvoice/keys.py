@@ -102,6 +102,11 @@ class Keyring:
         """The id of the key that writes."""
         return self._ring[0].kid
 
+    @property
+    def scope(self) -> str:
+        """What sets counters apart that are not found by a keyed hash: empty, but for a test tenant's ring."""
+        return ""
+
     def pepper(self, kid: str) -> bytes:
         """The pepper of a key id. Raises :class:`~otpvoice.errors.ConfigurationError` when it left the ring."""
         key = self._keys.get(kid)

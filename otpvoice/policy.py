@@ -41,6 +41,9 @@ DENIED_CLASSES = frozenset(
 MOST = 1_000_000_000
 """The largest number that a limit of a policy may be: all of them fit into any database."""
 
+FRAUD_LIMITS = ("max_sends_per_prefix", "max_sends_per_country", "max_sends_per_tenant")
+"""What bounds the cost of many recipients together. None is off: the right number depends on the installation."""
+
 GoOn = Literal["refused", "failed"]
 """What makes a route go on by itself: the provider's refusal, or its report of a failure."""
 
@@ -159,6 +162,12 @@ class Policy:
     """Challenges of a recipient that are open at once."""
     max_opens_per_client: int = 20
     """Challenges an hour that one client may open, where the caller says which client asks."""
+    max_sends_per_prefix: int | None = None
+    """Calls and SMS an hour to numbers that differ in their last four digits only, over all purposes and tenants."""
+    max_sends_per_country: int | None = None
+    """Calls and SMS an hour to one country, over all purposes and tenants: they share one account at the provider."""
+    max_sends_per_tenant: int | None = None
+    """Sends of a tenant in 24 hours, over all purposes: times the dearest price, the most that a day can cost."""
     lock_after: int = 10
     """Consecutive failures of a recipient and purpose that lock it (PCI DSS 8.3.4: at most 10)."""
     lock_for: timedelta = timedelta(minutes=30)
@@ -201,6 +210,11 @@ class Policy:
             f"max_opens_per_client is 1 to {MOST}, not {self.max_opens_per_client}": 1
             <= self.max_opens_per_client
             <= MOST,
+            **{
+                f"{name} is 1 to {MOST}, not {most}": 1 <= most <= MOST
+                for name in FRAUD_LIMITS
+                if (most := getattr(self, name)) is not None
+            },
             "cooldowns are missing, negative, longer than a day, or shrink": bool(self.cooldowns)
             and min(self.cooldowns) >= timedelta(0)
             and max(self.cooldowns) <= timedelta(days=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from otpvoice import inputs, lockout, recipients
+from otpvoice import inputs, lockout
 from otpvoice.context import TOTP, Context, Private, new_id
 from otpvoice.errors import InvalidRequest, LockedOut, OTPVoiceError, RateLimited, UnknownChannel, UnknownFactor
 from otpvoice.guard import limits
@@ -106,11 +106,9 @@ def charge(connection: Connection, charged: Sequence[Limit], now: datetime) -> R
     return None if reached is None else RateLimited(reached.limit.name, retry_after=reached.ends_at - now)
 
 
-def recipient_keys(ctx: Context, private: Private) -> tuple[str, ...]:
-    """By which a challenge's recipient is counted."""
-    if private.recipient is None:
-        return ()
-    return ctx.keyring.index("recipient", recipients.index_form(private.recipient))
+def sending(ctx: Context, policy: Policy, private: Private) -> Sequence[Limit]:
+    """What any send to a challenge's recipient is charged to: the first, one that is asked for, a route's next step."""
+    return limits.of_send(policy, private.recipient, keyring=ctx.keyring, tenant=ctx.tenant)
 
 
 def queue(
@@ -209,7 +207,7 @@ def _refusal(
     if lock is not None:
         return lock
     with connection.begin_nested() as charging:
-        refused = charge(connection, limits.of_send(row.policy, recipient_keys(ctx, private)), now)
+        refused = charge(connection, sending(ctx, row.policy, private), now)
         if refused is not None:
             charging.rollback()
     return refused

@@ -115,7 +115,11 @@ def _read(connection: Connection, now: datetime, tenant: str) -> Seen:
         events=connection.execute(select(tables.event).where(tables.event.c.tenant == tenant)).all(),
         counters={
             row.key: row.used
-            for row in connection.execute(select(tables.counter).where(tables.counter.c.key.in_(recipients)))
+            for row in connection.execute(
+                select(tables.counter).where(
+                    tables.counter.c.key.in_(recipients) | tables.counter.c.key.startswith(f"tenant:{tenant}#")
+                )
+            )
         },
     )
 
@@ -217,6 +221,14 @@ def _sends_are_reserved(seen: Seen) -> Iterable[str]:
             yield f"{made} calls to a recipient, {counted} counted"
         if counted != reserved:
             yield f"{counted} sends to a recipient counted, {reserved} reserved"
+    limits = [Policy.from_json(row.policy).max_sends_per_tenant for row in seen.challenges.values()]
+    if limits and limits[0] is not None:
+        counted = sum(used for key, used in seen.counters.items() if key.startswith("tenant:"))
+        reserved = sum(row.sends for row in seen.challenges.values())
+        if calls.total() > limits[0]:
+            yield f"{calls.total()} calls by a tenant in a day, {limits[0]} are allowed"
+        if counted != reserved:
+            yield f"{counted} sends by a tenant counted, {reserved} reserved"
     for call in seen.calls:
         row = seen.deliveries.get(call.delivery_id)
         if row is None or row.sent_at is None or row.state == "queued":

@@ -104,6 +104,20 @@ def test_no_list_of_countries_is_a_warning(monkeypatch: pytest.MonkeyPatch, itni
     assert "OTPVOICE_COUNTRIES" in line(ran, "countries")
 
 
+@pytest.mark.parametrize("limit", ["max_sends_per_prefix", "max_sends_per_country", "max_sends_per_tenant"])
+def test_a_limit_on_what_all_cost_together_is_no_warning(
+    monkeypatch: pytest.MonkeyPatch, itnio: SimulatedItnio, limit: str
+) -> None:
+    """Every country may be called, and a ring that is paid for the calls gets so many of them and no more."""
+    monkeypatch.delenv("OTPVOICE_COUNTRIES")
+    monkeypatch.setenv("OTPVOICE_POLICY", f'{{"{limit}": 20}}')
+    assert line(run("doctor"), "countries").startswith("ok")
+    monkeypatch.setenv("OTPVOICE_PURPOSES", f'{{"reset": {{"{limit}": null}}}}')
+    assert line(run("doctor"), "countries").startswith("warning countries: reset may call every country")
+    monkeypatch.setenv("OTPVOICE_PURPOSES", '{"reset": {"countries": ["UK"]}}')
+    assert line(run("doctor"), "countries").startswith("wrong")
+
+
 @pytest.mark.parametrize("secret", ["", "short", "change-me-change-me-change-me-now"])
 def test_a_weak_secret_and_the_checks_after_it_are_shown_together(
     monkeypatch: pytest.MonkeyPatch, itnio: SimulatedItnio, secret: str

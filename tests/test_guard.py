@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from otpvoice import recipients
 from otpvoice.errors import RecipientDenied
 from otpvoice.guard import classes, limits
+from otpvoice.keys import Keyring
 from otpvoice.policy import Policy
+from tests.conftest import SECRET
 
 
 @pytest.mark.parametrize(
@@ -114,14 +116,34 @@ def test_any_client_has_a_network(client: str) -> None:
 
 def test_a_send_is_charged_to_its_recipient() -> None:
     """P55: by the newest key, over all purposes; older keys of a rotation are known."""
-    (limit,) = limits.of_send(Policy(max_sends_per_day=7), ("new", "old"))
+    ring = Keyring(["another-root-secret-0815-with-Entropy-xyz", SECRET])
+    new, old = ring.index("recipient", "phone:+84912345678")
+    number = recipients.parse("+84912345678")
+    (limit,) = limits.of_send(Policy(max_sends_per_day=7), number, keyring=ring, tenant="shop")
     assert (limit.key, limit.older_keys, limit.most, limit.window) == (
-        "recipient:new",
-        ("recipient:old",),
+        f"recipient:{new}",
+        (f"recipient:{old}",),
         7,
         timedelta(days=1),
     )
-    assert limits.of_send(Policy(), ()) == ()
+    assert limits.of_send(Policy(), None, keyring=ring, tenant="shop") == ()
+
+
+def test_a_limit_that_is_set_is_charged_too() -> None:
+    """P51: by number prefix, country and tenant; a mailbox has only the last of them."""
+    policy = Policy(max_sends_per_prefix=20, max_sends_per_country=200, max_sends_per_tenant=5000)
+    ring = Keyring([SECRET])
+    hour, day = timedelta(hours=1), timedelta(days=1)
+
+    def found(recipient: str) -> list[tuple[str, int, timedelta]]:
+        made = limits.of_send(policy, recipients.parse(recipient), keyring=ring, tenant="shop")
+        return [(limit.key, limit.most, limit.window) for limit in made][1:]
+
+    (prefix,) = ring.index("prefix", "+8491234")
+    of_tenant = ("tenant:shop", 5000, day)
+    assert found("+84912345678") == [(f"prefix:{prefix}", 20, hour), ("country:VN", 200, hour), of_tenant]
+    assert found("+84 91 234 0000")[0] == (f"prefix:{prefix}", 20, hour)
+    assert found("a@example.org") == [of_tenant]
 
 
 def test_an_opening_is_charged_to_its_client() -> None:

@@ -30,6 +30,9 @@ demands that the schedules and the races of this directory notice.
 | `_HOLD` and `_CLAIM … attempts = :seen` (PostgreSQL) | read, then write | race: compared beyond the limit |
 | `_HOLD … FOR UPDATE` at resend (PostgreSQL) | plain `SELECT` | race: two calls in one cooldown |
 | `counters.charge`: one conditional upsert (PostgreSQL) | read, then write | race: calls beyond the day's limit |
+| `counters._share` of a slot (PostgreSQL) | the sum is looked at, any slot charged | race: beyond the tenant's day |
+| `counters._count` in a slot (PostgreSQL) | charged because it had room | race: calls beyond the tenant's day |
+| a missed slot is let go (PostgreSQL) | its lock is kept | `test_slots`: it is locked still |
 | `challenges._take_turns` before the look at what is live (PostgreSQL) | nothing is held | race: too many open |
 | `BEGIN IMMEDIATE` (SQLite) | the driver's own BEGIN, at the first write | race: the ledger loses a failure |
 | `_Seat.hand_over` | the caller keeps the place | a place is given back twice |
@@ -41,10 +44,12 @@ demands that the schedules and the races of this directory notice.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -455,6 +460,42 @@ def test_the_race_notices_a_counter_that_is_read_then_written(race: Race) -> Non
     reading = Rendezvous(read, moment=race.moment)
     race.patch.setattr(counters, "charge", charge)
     assert "5 calls to a recipient in a day, 4 are allowed" in open_beyond_the_day(race)
+
+
+def open_beyond_the_tenant(race: Race) -> list[str]:
+    """The tenant's last send of the day, asked for at one moment for two numbers that have nothing else in common."""
+    race.open(max_sends_per_tenant=4)
+    for number in (NUMBER, NUMBER, OTHER_NUMBER):
+        race.services[0].issue_code(number, purpose="login")
+    looked = SimpleNamespace(choice=Rendezvous(secrets.choice, moment=race.moment))
+    race.patch.setattr(counters, "secrets", looked)
+    race.both(*(("issue_code", (number,), {"purpose": "login"}) for number in ("+66812345678", "+4915123456789")))
+    return race.broken()
+
+
+def test_the_race_for_the_tenants_last_send_keeps_every_promise(race: Race) -> None:
+    assert open_beyond_the_tenant(race) == []
+    assert len(race.voice.sent) == 4
+
+
+@on_postgresql
+def test_the_race_notices_slots_that_only_their_sum_limits(race: Race) -> None:
+    """Both see room for one more, and each is charged to a slot, maybe of its own, that does not know the other."""
+    race.unlocked()
+    race.patch.setattr(counters, "_share", lambda limit, _slot: limit.most)
+    assert "5 calls by a tenant in a day, 4 are allowed" in open_beyond_the_tenant(race)
+
+
+@on_postgresql
+def test_the_race_notices_a_slot_that_is_charged_without_looking(race: Race) -> None:
+    race.unlocked()
+    count = counters._count
+    race.patch.setattr(
+        counters,
+        "_count",
+        lambda connection, limit, key, most, now: count(connection, limit, key, most + ("#" in key), now),
+    )
+    assert "5 calls by a tenant in a day, 4 are allowed" in open_beyond_the_tenant(race)
 
 
 @on_postgresql

@@ -213,7 +213,7 @@ def test_a_sending_that_dies_leaves_a_challenge_that_verifies_or_says_nothing_ra
     """P99: killed at any step of issuing, a code that was spoken is right, and nothing is sent beyond the limits."""
     spoken_and_died = 0
     for seed in schedules(SCHEDULES, first=400_000):
-        ctx = house.tenant(seed, max_live=2, max_sends_per_day=3)
+        ctx = house.tenant(seed, max_live=2, max_sends_per_day=3, max_sends_per_tenant=3)
         run = Interleaver(house.store, seed, deaths=0.25)
         for purpose in ("login", "signup", "reset", "login"):
             run.add("open", partial(issuance.issue, ctx, number(seed), purpose=purpose))

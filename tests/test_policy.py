@@ -60,6 +60,9 @@ def test_the_defaults_are_the_documented_ones() -> None:
         ({"max_sends_per_day": 10**9 + 1}, "max_sends_per_day"),
         ({"max_live": 2**63}, "max_live"),
         ({"max_opens_per_client": 10**30}, "max_opens_per_client"),
+        ({"max_sends_per_prefix": 0}, "max_sends_per_prefix is 1 to"),
+        ({"max_sends_per_country": -1}, "max_sends_per_country"),
+        ({"max_sends_per_tenant": 10**9 + 1}, "max_sends_per_tenant"),
         ({"lock_after": 10**9 + 1}, "lock_after"),
         ({"stop_after": 10**9 + 1}, "stop_after"),
         ({"lock_cap": timedelta.max}, "lock_cap"),
@@ -98,6 +101,9 @@ def test_a_contradiction_is_named(change: dict[str, Any], named: str) -> None:
         ({"max_attempts": 5.5}, "max_attempts"),
         ({"max_attempts": True}, "max_attempts"),
         ({"code_length": None}, "code_length"),
+        ({"max_sends_per_prefix": "20"}, "max_sends_per_prefix as str, not as int or None"),
+        ({"max_sends_per_country": True}, "max_sends_per_country as bool"),
+        ({"max_sends_per_tenant": 5e3}, "max_sends_per_tenant as float"),
         ({"lock_after": float("nan")}, "lock_after"),
         ({"short_code_reason": None}, "short_code_reason"),
         ({"countries": {"VN"}}, "countries"),
@@ -146,6 +152,7 @@ def test_a_step_is_checked_like_its_policy(step: dict[str, Any], named: str) -> 
         {"lock_for": timedelta(hours=24)},
         {"max_live": 10**9, "stop_after": 10**9, "max_sends_per_day": 10**9, "lock_after": 10**9},
         {"lock_cap": timedelta(days=365), "cooldowns": (timedelta(days=1),), "countries": frozenset({"VN"})},
+        {"max_sends_per_prefix": 1, "max_sends_per_country": 10**9, "max_sends_per_tenant": None},
         {"profile": "pci"},
         {"profile": "nist", "stop_after": 100, "ttl": timedelta(minutes=10)},
     ],
@@ -196,12 +203,21 @@ def test_profiles_by_name() -> None:
             lambda spans: tuple(timedelta(seconds=s) for s in sorted(spans))
         ),
         countries=st.none() | st.frozensets(st.sampled_from(["VN", "DE", "US"])),
+        max_sends_per_prefix=st.none() | st.integers(1, 10**9),
+        max_sends_per_tenant=st.none() | st.integers(1, 10**9),
         denied_classes=st.frozensets(st.sampled_from(sorted(DENIED_CLASSES))),
     )
 )
 def test_what_is_stored_is_the_policy(policy: Policy) -> None:
     """The frozen copy that a challenge carries reads back as itself, through JSON."""
     assert Policy.from_json(json.loads(json.dumps(policy.to_json()))) == policy
+
+
+def test_a_copy_from_before_a_limit_existed_reads_with_it_off() -> None:
+    """A challenge that was opened before an upgrade is verified and sent again after it."""
+    limits = {"max_sends_per_prefix", "max_sends_per_country", "max_sends_per_tenant"}
+    stored = {name: value for name, value in Policy().to_json().items() if name not in limits}
+    assert Policy.from_json(stored) == Policy()
 
 
 def test_cooldowns_grow_and_the_last_repeats() -> None:

@@ -24,6 +24,7 @@ from otpvoice.cli.view import clock, plain
 from otpvoice.context import Context
 from otpvoice.errors import OTPVoiceError, StoreUnavailable
 from otpvoice.keys import Keyring
+from otpvoice.policy import FRAUD_LIMITS
 from otpvoice.runner import Runner
 from otpvoice.settings import Settings
 from otpvoice.store import breakers
@@ -151,14 +152,6 @@ def _database(found: Settings) -> Check:
 
 
 def _countries(ctx: Context) -> Check:
-    open_to_all = [name for name, policy in ctx.policies.items() if policy.countries is None]
-    if open_to_all:
-        return Check(
-            name="countries",
-            verdict=Verdict.WARNING,
-            detail=f"{', '.join(open_to_all)} may call every country",
-            remedy="list the countries of your users, OTPVOICE_COUNTRIES=VN,TH: it stops most call fraud",
-        )
     listed = sorted({code for policy in ctx.policies.values() for code in policy.countries or ()})
     unknown = [code for code in listed if code not in recipients.COUNTRIES]
     if unknown:
@@ -167,6 +160,22 @@ def _countries(ctx: Context) -> Check:
             verdict=Verdict.WRONG,
             detail=f"no telephone number is of {', '.join(unknown)}",
             remedy="use ISO 3166-1 alpha-2 codes: GB, not UK",
+        )
+    open_to_all = {name: policy for name, policy in ctx.policies.items() if policy.countries is None}
+    unlimited = [
+        name for name, policy in open_to_all.items() if all(getattr(policy, limit) is None for limit in FRAUD_LIMITS)
+    ]
+    if unlimited:
+        return Check(
+            name="countries",
+            verdict=Verdict.WARNING,
+            detail=f"{', '.join(unlimited)} may call every country, as often as anybody asks for another number",
+            remedy="list those of your users, OTPVOICE_COUNTRIES=VN,TH, or set max_sends_per_country or _tenant: "
+            "it stops most call fraud",
+        )
+    if open_to_all:
+        return Check(
+            name="countries", verdict=Verdict.OK, detail=f"{', '.join(open_to_all)} may call every one, within limits"
         )
     return Check(name="countries", verdict=Verdict.OK, detail=f"only {', '.join(listed) or 'none'}")
 

@@ -72,6 +72,11 @@ class TestKeyring(Keyring):
         vars(self).update(vars(base))
         self._scope = f"{PREFIX}{tenant}"
 
+    @property
+    def scope(self) -> str:
+        """See :meth:`Keyring.scope`."""
+        return f"{self._scope}:"
+
     def proof_seeds(self) -> tuple[tuple[str, bytes], ...]:
         """Seeds whose public keys are in no live JWK Set."""
         return tuple(

@@ -65,7 +65,10 @@ def purge_events(connection: Connection, now: datetime, *, batch: int, kept: tim
 
 def purge_counters(connection: Connection, now: datetime, *, batch: int) -> int:
     """Remove counters whose window has ended."""
-    return _remove(connection, counter, counter.c.ends_at <= now, batch)
+    # One that is being charged begins a new window: who waited for it here, holding others, could deadlock with that.
+    over = select(counter.c.key).where(counter.c.ends_at <= now).limit(batch).with_for_update(skip_locked=True)
+    keys = list(connection.execute(over).scalars())
+    return connection.execute(delete(counter).where(counter.c.key.in_(keys))).rowcount if keys else 0
 
 
 def purge_ledgers(connection: Connection, now: datetime, *, batch: int, kept: timedelta) -> int:
