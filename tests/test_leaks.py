@@ -347,6 +347,14 @@ def files_of(url: str) -> Sequence[Path]:
     return sorted(path for path in Path(str(parsed.query["host"])).rglob("*") if path.is_file())
 
 
+def held(path: Path) -> bytes:
+    """What a file holds; nothing, where a running server has removed it since it was listed."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def test_a_whole_run_leaves_no_secret_anywhere(
     run: Callable[[], Run], database_url: str, request: pytest.FixtureRequest
 ) -> None:
@@ -377,12 +385,12 @@ def test_a_whole_run_leaves_no_secret_anywhere(
         live = {word: what for word, what in made.traces.raw.items() if what in {"a tag", "a salt"}}
         for word in live:
             del made.traces.raw[word]
-        assert made.traces.leaks_in(path.read_bytes(), path.name) == []
+        assert made.traces.leaks_in(held(path), path.name) == []
         made.traces.raw |= live
     if database_url.startswith("sqlite"):
         made.service._assembly.store.close()
         for path in files_of(database_url):
-            assert made.traces.leaks_in(path.read_bytes(), path.name) == []
+            assert made.traces.leaks_in(held(path), path.name) == []
 
 
 @pytest.mark.parametrize("run", ["sync"], indirect=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import selectors
+import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,8 +19,6 @@ log = logging.getLogger("otpvoice.store")
 CHANNEL = "otpvoice_due"
 
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
-_SECONDS = 0.5
-"""How soon a listener notices that it is to stop."""
 _CONNECT_SECONDS = 5
 """How long it tries to connect: a stop waits for that, too."""
 
@@ -36,6 +36,7 @@ class Listener:
         self._url = store.url
         self._wake = wake
         self._stopped = threading.Event()
+        self._bell, self._ear = socket.socketpair()
         self._thread = None if store.sqlite else threading.Thread(target=self._listen, daemon=True)
 
     def start(self) -> None:
@@ -46,8 +47,10 @@ class Listener:
     def stop(self) -> None:
         """Stop listening, and wait for the thread to end."""
         self._stopped.set()
+        self._bell.close()  # Its other end, which the thread waits for beside the database, can be read from now on.
         if self._thread is not None and self._thread.is_alive():
             self._thread.join()
+        self._ear.close()
 
     def _listen(self) -> None:
         import psycopg
@@ -55,12 +58,18 @@ class Listener:
         address = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
         while not self._stopped.is_set():
             try:
-                with psycopg.connect(address, autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection:
+                with (
+                    psycopg.connect(address, autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection,
+                    selectors.DefaultSelector() as selector,
+                ):
                     connection.execute(f"LISTEN {CHANNEL}")
+                    selector.register(connection.fileno(), selectors.EVENT_READ)
+                    selector.register(self._ear, selectors.EVENT_READ)
                     self._wake()  # What was queued before we listened.
                     while not self._stopped.is_set():
-                        for _ in connection.notifies(timeout=_SECONDS, stop_after=1):
+                        for _ in connection.notifies(timeout=0):
                             self._wake()
+                        selector.select()
             except psycopg.Error as error:
                 # The worker polls meanwhile: work is late by a moment, never lost.
                 log.warning("not notified of new work for now: %s", type(error).__name__)
