@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -93,7 +94,9 @@ def test_what_has_run_out_is_found_among_the_open_ones_only(database_url: str, s
         explain = "EXPLAIN QUERY PLAN " if store.sqlite else "EXPLAIN "
         return undo(str(connection.exec_driver_sql(explain + statement, given).all()))
 
-    assert "ix_challenge_open" in store.transact(look)
+    plan = store.transact(look)
+    assert "ix_challenge_open" in plan
+    assert re.search(r"\(expires_at<\?\)" if store.sqlite else r"Index Cond: \(\(?expires_at <=", plan), plan
 
 
 def test_challenges_are_kept_a_day(otp: Otp) -> None:
