@@ -335,17 +335,10 @@ def _reserve_resend(
     refused = routing.charge(connection, routing.sending(ctx, row.policy, private), now)
     if refused is not None:
         return undo(refused)
-    resend_at = now + row.policy.cooldown_after(row.sends + 1)
-    challenges.note_send(connection, row.id, step=step, resend_at=resend_at)
-    names = row.policy.route.channels
-    first = step if channel is not None else row.step + 1
-    data = {"from": names[row.step], "to": names[step], "cause": "asked"}
-    data |= routing.passed_over(row.policy, private, first=first, taken=step, resting=rest)
-    events.record(connection, now, Event(kind="route.advanced", tenant=ctx.tenant, challenge_id=row.id, data=data))
-    row = replace(row, sends=row.sends + 1, step=step, resend_at=resend_at)
     before = deliveries.of_challenge(connection, row.id)
-    job = routing.queue(connection, ctx, row, private, held, now, cause="asked")
-    return _Opened(challenge=row, job=job, at=now, before=before)
+    first = step if channel is not None else row.step + 1
+    job = routing.take(connection, ctx, row, private, held, now, step=step, first=first, resting=rest, cause="asked")
+    return _Opened(challenge=job.challenge, job=job, at=now, before=before)
 
 
 def _answer(ctx: Context, outcomes: Sequence[Outcome], before: Sequence[DeliveryRow]) -> Challenge:

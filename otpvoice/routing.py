@@ -175,20 +175,33 @@ def advance(
         data = {"from": names[step], "to": names[taken], "cause": cause, "why": str(refused)}
         events.record(connection, now, Event(kind="route.stopped", tenant=ctx.tenant, challenge_id=row.id, data=data))
         return None
+    return take(connection, ctx, row, private, held, now, step=taken, first=step + 1, resting=rest, cause=cause)
+
+
+def take(
+    connection: Connection,
+    ctx: Context,
+    row: ChallengeRow,
+    private: Private,
+    held: Sequence[LedgerRow],
+    now: datetime,
+    *,
+    step: int,
+    first: int,
+    resting: Collection[str],
+    cause: str,
+) -> Job:
+    """Go to a further step of a held challenge, whose send is charged: write it down and store its delivery.
+
+    ``first`` is where the search for the step began: what lies between was passed over.
+    """
+    names = row.policy.route.channels
+    data = {"from": names[row.step], "to": names[step], "cause": cause}
+    data |= passed_over(row.policy, private, first=first, taken=step, resting=resting)
+    events.record(connection, now, Event(kind="route.advanced", tenant=ctx.tenant, challenge_id=row.id, data=data))
     resend_at = now + row.policy.cooldown_after(row.sends + 1)
-    challenges.note_send(connection, row.id, step=taken, resend_at=resend_at)
-    row = replace(row, sends=row.sends + 1, step=taken, resend_at=resend_at)
-    events.record(
-        connection,
-        now,
-        Event(
-            kind="route.advanced",
-            tenant=ctx.tenant,
-            challenge_id=row.id,
-            data={"from": names[step], "to": names[taken], "cause": cause}
-            | passed_over(row.policy, private, first=step + 1, taken=taken, resting=rest),
-        ),
-    )
+    challenges.note_send(connection, row.id, step=step, resend_at=resend_at)
+    row = replace(row, sends=row.sends + 1, step=step, resend_at=resend_at)
     return queue(connection, ctx, row, private, held, now, cause=cause)
 
 
