@@ -111,6 +111,14 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+@pytest.fixture
+def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
+    """This test's database, without a service."""
+    made = Store(database_url, clock=clock)
+    yield made
+    made.close()
+
+
 class Blocking:
     """An asynchronous service seen through synchronous calls, so that each test is written once."""
 

@@ -12,6 +12,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -69,6 +70,18 @@ def attempts(installation: Installation, challenge_id: str) -> int:
         ).scalar_one()
     store.close()
     return int(found)
+
+
+def told(process: Process, bytes_: bytes) -> bytes:
+    """All that a process says to these bytes before it ends the connection."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", process.port)) as connection:
+        connection.settimeout(20)
+        connection.sendall(bytes_)
+        with suppress(ConnectionResetError):
+            while chunk := connection.recv(65536):
+                answer += chunk
+    return answer
 
 
 async def storm(urls: list[str], key: str, path: str, bodies: list[dict[str, str]]) -> list[httpx.Response]:
@@ -206,15 +219,7 @@ def test_a_client_that_hangs_up_spends_its_attempt(shared: tuple[Installation, P
 )
 def test_what_is_no_request_ends_its_connection_and_nothing_else(hasty: Process, bytes_: bytes) -> None:
     """Headers without end, two lengths, smuggling, TLS to a plain port, bytes that stop coming: all end."""
-    with socket.create_connection(("127.0.0.1", hasty.port)) as connection:
-        connection.settimeout(20)
-        connection.sendall(bytes_)
-        answer = b""
-        try:
-            while chunk := connection.recv(65536):
-                answer += chunk
-        except ConnectionResetError:
-            pass
+    answer = told(hasty, bytes_)
     assert b" 200 " not in answer.split(b"\r\n", 1)[0]
     assert b" 5" not in answer.split(b"\r\n", 1)[0]
     assert httpx.get(f"{hasty.url}/healthz").status_code == 200
@@ -265,21 +270,11 @@ def test_what_is_no_http_after_an_answer_is_no_trouble(hasty: Process) -> None:
     assert "LocalProtocolError" not in hasty.log.read_text()
 
 
-def test_a_body_with_two_lengths_is_refused_and_its_connection_ends(
-    hasty: Process,
-) -> None:
+def test_a_body_with_two_lengths_is_refused_and_its_connection_ends(hasty: Process) -> None:
     """RFC 9112 6.3: a proxy that takes the other length would hand us one caller's body as another's request."""
     smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     head = b"POST /v1/challenges HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", hasty.port)) as connection:
-        connection.settimeout(20)
-        connection.sendall(head % len(smuggled) + smuggled)
-        answer = b""
-        try:
-            while chunk := connection.recv(65536):
-                answer += chunk
-        except ConnectionResetError:
-            pass
+    answer = told(hasty, head % len(smuggled) + smuggled)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1
 

@@ -30,13 +30,6 @@ counter = tables.counter
 
 
 @pytest.fixture
-def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
-    made = Store(database_url, clock=clock)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def another(database_url: str, clock: ManualClock) -> Iterator[Store]:
     """Another process's, on the same database."""
     made = Store(database_url, clock=clock)

@@ -28,13 +28,6 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture
-def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
-    made = Store(database_url, clock=clock)
-    yield made
-    made.close()
-
-
 # --- URLs
 
 

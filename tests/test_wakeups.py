@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +12,6 @@ from sqlalchemy import text
 
 from otpvoice import CodeMismatch
 from otpvoice.channels.base import Message, Receipt
-from otpvoice.clock import ManualClock
 from otpvoice.flow import Flow, undo
 from otpvoice.store import wakeups
 from otpvoice.store.engine import Store
@@ -23,13 +21,6 @@ from tests.conftest import NUMBER, Maker, policies
 from tests.reporting import Reporting, push
 
 NEVER = timedelta(hours=1)
-
-
-@pytest.fixture
-def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
-    made = Store(database_url, clock=clock)
-    yield made
-    made.close()
 
 
 def test_a_notification_wakes_once_it_is_committed(store: Store) -> None:
